@@ -1,0 +1,77 @@
+"""Every error a client can see: RFC 9457 problem+json with a type, a request id and what to do about it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Problem(Exception):  # noqa: N818 - the RFC's own noun
+    """Base of all answers that are not a success. `detail` says what happened here and what to do.
+
+    Subclasses fix `slug` (the last part of the problem type), `title`, `status` and whether trying again can help.
+    Extra keyword arguments become extension members of the problem document (RFC 9457 section 3.2).
+    """
+
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something failed inside"
+    status: ClassVar[int] = 503
+    retry_after: int | None = None  # seconds; sent as Retry-After
+
+    def __init__(self, detail: str, *, retry_after: int | None = None, **extra: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extra = extra
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+
+class InvalidRequest(Problem):
+    slug, title, status = "invalid-request", "The request is not valid", 400
+
+
+class Unprocessable(Problem):
+    slug, title, status = "invalid-request", "The request is not valid", 422
+
+
+class NotFound(Problem):
+    slug, title, status = "not-found", "There is nothing here", 404
+
+
+class PayloadTooLarge(Problem):
+    slug, title, status = "payload-too-large", "The upload is too large", 413
+
+
+class TooManyPhotos(Problem):
+    slug, title, status = "too-many-photos", "Too many photos in one claim", 413
+
+
+class UnsupportedMediaType(Problem):
+    slug, title, status = "unsupported-media-type", "This type of content is not accepted", 415
+
+
+class PhotoUndecodable(Problem):
+    slug, title, status = "photo-undecodable", "The photo cannot be decoded", 422
+
+
+class PhotoTooManyPixels(Problem):
+    slug, title, status = "photo-too-many-pixels", "The photo has too many pixels", 422
+
+
+class Conflict(Problem):
+    slug, title, status = "already-finished", "The claim is already finished", 409
+
+
+class RateLimited(Problem):
+    slug, title, status, retry_after = "rate-limited", "Your share is used up", 429, 1
+
+
+class QueueFull(Problem):
+    slug, title, status, retry_after = "queue-full", "The queue is full", 503, 5
+
+
+class NotReady(Problem):
+    slug, title, status, retry_after = "not-ready", "The service is not ready", 503, 5
+
+
+class DeadlineExceeded(Problem):
+    slug, title, status, retry_after = "deadline-exceeded", "The deadline has passed", 504, 1

@@ -1,0 +1,116 @@
+"""Wire schemas between the rooms. Arrays travel as safetensors (see `tensors.py`), everything else as JSON.
+
+Geometry: boxes are [x0, y0, x1, y1] and polygons [[x, y], ...], normalised to [0, 1] in the upright photo; masks are
+COCO compressed RLE on the grid that `size` states, which covers the whole photo.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.common.vision.vocabulary import Vocabulary
+
+
+class Wire(BaseModel):
+    """Base of everything on the wire: unknown fields are an error between our own services."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+Box = tuple[float, float, float, float]
+
+
+class Mask(Wire):
+    """COCO compressed run-length encoding on a [height, width] grid over the whole photo."""
+
+    size: tuple[int, int]
+    counts: str
+
+
+class ModelRef(Wire):
+    """Which model answered, exactly: enough to replay the answer later."""
+
+    name: str
+    version: str
+    sha256: str  # of the ONNX file that ran
+    precision: str  # fp32 | fp16 | int8
+    provider: str  # the ONNX Runtime provider that ran it, e.g. "OpenVINOExecutionProvider"
+
+
+class Scored(Wire):
+    label: str
+    score: float
+
+
+class Instance(Wire):
+    """One segmented thing. `labels` holds the alternatives, best first; `label` is the first of them."""
+
+    kind: Literal["damage", "fake", "part"]
+    label: str
+    score: float = Field(ge=0, le=1)
+    labels: list[Scored] = []
+    fake_score: float = Field(default=0, ge=0, le=1)  # damage only: how much it looks like a fake damage
+    box: Box
+    mask: Mask
+
+
+class Segmentation(Wire):
+    """The segmenter's answer for one photo; damages and fakes first, by score, then parts."""
+
+    model: ModelRef
+    instances: list[Instance]
+    vehicle: float = Field(default=1.0, ge=0, le=1)  # share of the photo that any part covers
+
+
+class Classification(Wire):
+    """The classifier's answer for n crops, row by row: logits [n, classes], gates [n, 5], embedding [n, d]."""
+
+    model: ModelRef
+    logits: list[list[float]]
+    gates: list[list[float]]
+    embedding: list[list[float]]
+
+
+class Neighbour(Wire):
+    """One past case: cosine distance in [0, 2], its label and where that label came from."""
+
+    id: str
+    label: str
+    distance: float
+    source: Literal["training", "human", "model"]
+    size: Literal["small", "medium", "large"] | None = None
+    part: str | None = None
+    claim_id: str | None = None
+
+
+class ModelInfo(Wire):
+    """`GET /v1/info` of a model service: what runs here, on what, and how to read its numbers."""
+
+    service: str
+    model: ModelRef
+    state: Literal["loading", "warming", "ready", "failed"]
+    providers: list[str]  # in the order ONNX Runtime really uses them
+    vocabulary: Vocabulary
+    names_hash: str
+    supported: dict[str, list[str]]  # per group (damages, fakes, parts, coarse, classes): names a photo taught
+    input_height: int
+    input_width: int
+    resize: Literal["stretch", "pad"]
+    context: float = 0.0  # share of the box added around a crop (classifier)
+    backbone: str = ""  # sha256 over backbone weights + preprocessing; binds the retrieval index
+    embedding_dim: int = 0
+    temperature: float = 1.0
+    thresholds: dict[str, float] = {}
+    max_batch: int = 8
+    notes: str = ""
+
+
+class RetrievalInfo(Wire):
+    service: str = "retrieval"
+    state: Literal["loading", "ready", "failed"]
+    backbone: str
+    embedding_dim: int
+    rows: int
+    notes: str = ""
