@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class Problem(Exception):  # noqa: N818 - the RFC's own noun
+class Problem(Exception):
     """Base of all answers that are not a success. `detail` says what happened here and what to do.
 
     Subclasses fix `slug` (the last part of the problem type), `title`, `status` and whether trying again can help.
@@ -35,6 +35,14 @@ class Unprocessable(Problem):
 
 class NotFound(Problem):
     slug, title, status = "not-found", "There is nothing here", 404
+
+
+class MethodNotAllowed(Problem):
+    slug, title, status = "method-not-allowed", "This address does not know that method", 405
+
+
+class BodyTimeout(Problem):
+    slug, title, status = "body-timeout", "The body came too slowly", 408
 
 
 class PayloadTooLarge(Problem):

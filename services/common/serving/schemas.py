@@ -6,8 +6,11 @@ COCO compressed RLE on the grid that `size` states, which covers the whole photo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.vision.vocabulary import Vocabulary
@@ -64,13 +67,14 @@ class Segmentation(Wire):
     vehicle: float = Field(default=1.0, ge=0, le=1)  # share of the photo that any part covers
 
 
-class Classification(Wire):
-    """The classifier's answer for n crops, row by row: logits [n, classes], gates [n, 5], embedding [n, d]."""
+@dataclass(frozen=True)
+class Classification:
+    """The classifier's answer for n crops, row by row, float32; its arrays travel as safetensors, not as JSON."""
 
     model: ModelRef
-    logits: list[list[float]]
-    gates: list[list[float]]
-    embedding: list[list[float]]
+    logits: NDArray[np.float32]  # [n, classes]
+    gates: NDArray[np.float32]  # [n, 5], softmax over the experts
+    embedding: NDArray[np.float32]  # [n, d], L2-normalised
 
 
 class Neighbour(Wire):

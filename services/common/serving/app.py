@@ -1,0 +1,53 @@
+"""The app factory: what every service has before it has any route of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI
+
+from services.common.serving import health, problems
+from services.common.serving.middleware import BodyLimitMiddleware, RequestContextMiddleware
+
+MEBIBYTE = 1024 * 1024
+DEFAULT_MAX_BODY_BYTES = 32 * MEBIBYTE
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+async def _always_ready() -> health.Readiness:
+    return health.Readiness()
+
+
+def create_app(
+    *,
+    service: str,
+    version: str,
+    lifespan: Lifespan | None = None,
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    readiness: health.ReadinessCheck = _always_ready,
+) -> FastAPI:
+    """An app with health routes, problem documents for every error, request context and a cap on bodies.
+
+    `app.state.readiness` holds the check that `/health/ready` asks; a lifespan may replace it.
+    """
+    app = FastAPI(
+        title=service,
+        version=version,
+        lifespan=lifespan,
+        redoc_url=None,
+        responses={
+            "default": {
+                "description": "Any error, as RFC 9457 problem details",
+                "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}},
+            }
+        },
+    )
+    app.state.readiness = readiness
+    problems.install(app)
+    app.include_router(health.router)
+    # The last added is the outermost: a refused body still gets a request id, a log line and a count.
+    app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes)
+    app.add_middleware(RequestContextMiddleware, service=service)
+    return app

@@ -1,0 +1,29 @@
+"""Run one app in this process with uvicorn."""
+
+from __future__ import annotations
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from services.common.serving.settings import ServiceSettings
+from services.common.serving.telemetry import configure_logging
+
+DRAIN_S = 30  # longest wait for requests in flight after SIGTERM; compose allows 45 s before it kills
+
+
+def serve(app: ASGIApp, settings: ServiceSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight. One worker: one process owns the device."""
+    configure_logging(settings.log_level, settings.log_format)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        workers=1,
+        log_config=None,  # ours is already in place
+        access_log=False,  # the middleware writes one line per request, without paths or queries
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=DRAIN_S,
+        h11_max_incomplete_event_size=64 * 1024,
+    )

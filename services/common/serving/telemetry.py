@@ -1,0 +1,88 @@
+"""Logs without personal data and metrics with few labels.
+
+A log line names routes, states and ids of our own making; never bodies, query strings, file names or keys.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram, make_asgi_app
+from starlette.types import ASGIApp
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
+_STAGE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
+
+REQUESTS = Counter("claimsight_requests", "Answers by route and status", ["service", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "claimsight_request_seconds", "Time to answer", ["service", "route"], buckets=_REQUEST_BUCKETS
+)
+STAGE_SECONDS = Histogram(
+    "claimsight_stage_seconds", "Time per stage of the work", ["service", "stage"], buckets=_STAGE_BUCKETS
+)
+BATCH_SIZE = Histogram("claimsight_batch_size", "Rows per model run", ["service"], buckets=(1, 2, 4, 8, 16, 32))
+QUEUE_DEPTH = Gauge("claimsight_queue_depth", "Rows waiting for the device", ["service"])
+REJECTED = Counter("claimsight_rejected", "Work refused", ["service", "reason"])
+MODEL_INFO = Gauge(
+    "claimsight_model_info", "1 for the model that runs", ["service", "model", "sha", "precision", "provider"]
+)
+
+_QUIET_ROUTES = ("/health/live", "/health/ready", "/health/startup")  # probes come every second: debug level
+
+_log = structlog.get_logger("services.access")
+
+
+def count_request(service: str, route: str, status: int, seconds: float) -> None:
+    REQUESTS.labels(service, route, str(status)).inc()
+    REQUEST_SECONDS.labels(service, route).observe(seconds)
+
+
+def log_request(service: str, method: str, route: str, status: int, seconds: float) -> None:
+    log = _log.debug if route in _QUIET_ROUTES else _log.info
+    log("request", service=service, method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+
+
+def metrics_app() -> ASGIApp:
+    """Prometheus' text format as an app of its own: mount it on a port that the public cannot reach."""
+    app: ASGIApp = make_asgi_app()
+    return app
+
+
+def configure_logging(level: str = "info", log_format: str = "json") -> None:
+    """Send our own and the libraries' log lines through one pipeline to stderr, as JSON or for a console."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderers: list[structlog.types.Processor]
+    if log_format == "console":
+        # Never the pretty traceback: it prints local variables, and those can be a client's data.
+        plain = structlog.dev.plain_traceback
+        renderers = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    else:
+        renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for chatty in ("httpx2", "httpcore2", "uvicorn.access"):  # a URL can hold what a log must not
+        logging.getLogger(chatty).setLevel(logging.WARNING)
