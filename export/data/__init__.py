@@ -1,0 +1,1 @@
+"""Data: readers, renderers and checks of what the models learn from."""
