@@ -1,0 +1,75 @@
+"""A bounded job queue on BullMQ: one job per id, at least once, never more waiting than `limit`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from bullmq import Queue
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.common.jobs.connection import PREFIX
+from services.common.serving.errors import NotReady, QueueFull
+
+_UNFINISHED = ("wait", "prioritized", "delayed", "active", "paused")
+
+
+class JobQueue:
+    """The producer's side of one queue.
+
+    Every method raises NotReady when the server cannot be reached. `attempts` bounds how often a job that raises is
+    tried; the wait between tries doubles from one second.
+    """
+
+    def __init__(self, redis: Redis, name: str, *, limit: int, attempts: int = 5) -> None:
+        self._redis = redis
+        self._limit = limit
+        self._arriving = 0
+        self._options = {
+            "attempts": attempts,
+            "backoff": {"type": "exponential", "delay": 1000},
+            "removeOnComplete": True,
+            # Failed jobs stay visible to whoever looks into the queue; the records keep them for good.
+            "removeOnFail": {"count": 1000},
+        }
+        self._queue = Queue(name, {"connection": redis, "prefix": PREFIX})
+
+    async def add(self, job_id: str, data: Mapping[str, str]) -> None:
+        """Queue a job; a job with this id that is still known is left as it is."""
+        try:
+            await self._queue.add(self._queue.name, dict(data), {**self._options, "jobId": job_id})
+        except (RedisError, OSError) as error:
+            raise _unreachable() from error
+
+    async def depth(self) -> int:
+        """How many jobs are not finished yet, running ones included."""
+        try:
+            return int(await self._queue.getJobCountByTypes(*_UNFINISHED))
+        except (RedisError, OSError) as error:
+            raise _unreachable() from error
+
+    async def state(self, job_id: str) -> str:
+        """BullMQ's word for where the job is: waiting, active, delayed, failed, ... or unknown."""
+        try:
+            return str(await self._queue.getJobState(job_id))
+        except (RedisError, OSError) as error:
+            raise _unreachable() from error
+
+    @asynccontextmanager
+    async def room(self) -> AsyncIterator[None]:
+        """Hold one place while an upload is read, so that many at once cannot overshoot; raises QueueFull."""
+        self._arriving += 1
+        try:
+            if await self.depth() + self._arriving > self._limit:
+                raise QueueFull(f"{self._limit} jobs are waiting already; send this again a little later")
+            yield
+        finally:
+            self._arriving -= 1
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+def _unreachable() -> NotReady:
+    return NotReady("The queue cannot be reached; send this again a little later")

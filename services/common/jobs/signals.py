@@ -1,0 +1,65 @@
+"""Hints that something changed, so that a waiting request need not poll. A lost hint costs a second, never truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.common.jobs.connection import PREFIX
+
+log = structlog.get_logger(__name__)
+_CHANNEL = f"{PREFIX}:changed"
+
+
+class Signals:
+    """One subscription per process, fanned out to whoever waits for an id."""
+
+    def __init__(self, asking: Redis, listening: Redis) -> None:
+        self._asking = asking
+        self._listening = listening
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+
+    async def publish(self, key: str) -> None:
+        with suppress(RedisError, OSError):  # a hint: whoever waits looks at the records once a second anyway
+            await self._asking.publish(_CHANNEL, key)
+
+    @contextmanager
+    def subscribe(self, key: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever `key` was published; the caller clears it."""
+        event = asyncio.Event()
+        self._waiting[key].add(event)
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen())
+        try:
+            yield event
+        finally:
+            self._waiting[key].discard(event)
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._listening.aclose()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._listening.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(_CHANNEL)
+                    while True:
+                        message = await channel.get_message(timeout=10)
+                        for event in self._waiting.get(message["data"], ()) if message else ():
+                            event.set()
+            except (RedisError, OSError) as error:
+                log.info("no change hints until the queue is back", error=str(error))
+                await asyncio.sleep(1)
