@@ -1,0 +1,164 @@
+"""ALBERT's losses (eq. 5, 7, 8) over dense queries, with partial labels: only annotated domains are trained.
+
+Shapes: B photos, T tokens, K instances of the whole batch, A assigned (token, instance) pairs, h = S/4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from export.albert.model import Albert, Encoded, Queries
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the loss terms. paper: unnamed; here: Mask2Former's as a start, settled on the validation split."""
+
+    dice: float = 2.0
+    bce: float = 4.0
+    objectness: float = 4.0
+    damage: float = 1.0
+    fake: float = 1.0
+    iou: float = 1.0
+    part: float = 3.0
+    damaged: float = 2.0
+
+
+@dataclass
+class Batch:
+    """One training batch. Instances of all photos stand in one list; `owner` says whose they are."""
+
+    photos: Tensor  # uint8 [B, S, S, 3]
+    masks: Tensor  # float [K, h, h] in {0, 1}
+    owner: Tensor  # int64 [K], index into B
+    damage_targets: Tensor  # float [K, D]: 1 for every damage name that the label allows; all 0 for a fake
+    fake_targets: Tensor  # float [K, F]
+    part_map: Tensor  # int64 [B, h, h]: row of `part_sets`
+    part_sets: Tensor  # bool [R, 1 + P]: which fine parts a coarse label allows
+    has_damages: Tensor  # bool [B]: damages are annotated, so what is not marked is absent
+    has_parts: Tensor  # bool [B]
+
+
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - Dice per mask; [A, h, h] -> [A]."""
+    p = logits.sigmoid().flatten(1)
+    t = target.flatten(1)
+    return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+
+
+def focal(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
+    """Sigmoid focal loss per element (Lin et al. 2017)."""
+    bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    p = logits.sigmoid()
+    hit = p * target + (1 - p) * (1 - target)
+    return (alpha * target + (1 - alpha) * (1 - target)) * (1 - hit) ** gamma * bce
+
+
+def assign(batch: Batch, side: int, top: int = 6) -> tuple[Tensor, Tensor]:
+    """Tokens that answer for each instance: (instance [A], token [A]).
+
+    A token qualifies when the mask covers at least half as much of it as of the best-covered token; of these the `top`
+    nearest to the mask's centre are taken. A token that qualifies for two instances goes to the smaller one.
+    """
+    k = batch.masks.shape[0]
+    if k == 0:
+        empty = torch.zeros(0, dtype=torch.long, device=batch.masks.device)
+        return empty, empty
+    cover = F.adaptive_avg_pool2d(batch.masks[:, None], side)[:, 0]  # [K, side, side]
+    line = (torch.arange(side, device=cover.device) + 0.5) / side
+    total = cover.sum((1, 2)).clamp(min=1e-6)
+    cx, cy = (cover.sum(1) @ line) / total, (cover.sum(2) @ line) / total
+    distance = ((line[None, None, :] - cx[:, None, None]) ** 2 + (line[None, :, None] - cy[:, None, None]) ** 2).sqrt()
+    flat = cover.flatten(1)
+    good = flat >= 0.5 * flat.amax(1, keepdim=True).clamp(min=1e-4)
+    rank = torch.where(good, distance.flatten(1), torch.full_like(flat, 9.0)) - 0.05 * flat
+    count = min(top, rank.shape[1])
+    value, token = rank.topk(count, dim=1, largest=False)  # [K, top]
+    keep = value < 8.0
+    instance = torch.arange(k, device=cover.device)[:, None].expand(-1, count)[keep]
+    token = token[keep]
+    # Small instances win ties: of the pairs that share (photo, token), keep the one with the least mask area.
+    key = batch.owner[instance] * (side * side) + token
+    order = torch.argsort(total[instance], stable=True)
+    order = order[torch.argsort(key[order], stable=True)]
+    first = torch.ones_like(order, dtype=torch.bool)
+    first[1:] = key[order][1:] != key[order][:-1]
+    chosen = order[first]
+    return instance[chosen], token[chosen]
+
+
+def part_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy and Dice of part masks where parts are annotated; coarse labels train the sum of their members.
+
+    `logits`: [B, 1 + P, h, h].
+    """
+    rows = batch.has_parts.nonzero()[:, 0]
+    if len(rows) == 0:
+        return logits.sum() * 0
+    p = logits[rows].float().softmax(1)
+    sets = batch.part_sets.float()  # [R, 1 + P]
+    q = torch.einsum("rp,bpij->brij", sets, p).clamp(1e-6, 1 - 1e-6)  # probability of each label's members, summed
+    target = batch.part_map[rows]
+    ce = -q.gather(1, target[:, None]).log().mean()
+    hot = F.one_hot(target, sets.shape[0]).permute(0, 3, 1, 2).float()[:, 1:]
+    inter, size = (q[:, 1:] * hot).sum((2, 3)), q[:, 1:].sum((2, 3)) + hot.sum((2, 3))
+    present = hot.sum((2, 3)) > 0
+    overlap = 1 - (2 * inter + 1) / (size + 1)
+    return ce + (overlap * present).sum() / present.sum().clamp(min=1)
+
+
+def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> dict[str, Tensor]:
+    """Weighted loss terms by name; their sum is eq. 8 plus the auxiliary map of eq. 13."""
+    b, t, d = encoded.tokens.shape
+    side = int(t**0.5)
+    device = encoded.tokens.device
+    instance, token = assign(batch, side)
+    centres = model.centres(device, torch.float32)
+    owner = batch.owner[instance]
+    quality = model.quality(encoded.tokens).float()  # [B, T, 2]
+    out: dict[str, Tensor] = {}
+    objectness = torch.zeros(b, t, device=device)
+    if len(instance):
+        tokens = encoded.tokens[owner, token]  # [A, d]
+        queries = model.query(tokens[:, None], centres[token][:, None].to(tokens.dtype))
+        queries = Queries(**{k: v.float() for k, v in vars(queries).items()})
+        features = model.mask_features(encoded.pyramid).float()
+        logits = model.masks(features[owner], queries)[:, 0]  # [A, h, h]
+        target = batch.masks[instance]
+        # Every instance counts the same, however many tokens answer for it.
+        share = 1.0 / torch.bincount(instance, minlength=len(batch.masks))[instance].clamp(min=1)
+        share = share / share.sum()
+        pixels = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        # Half of the weight inside the instance and its neighbourhood: a scratch is 1 % of the photo.
+        near = F.max_pool2d(target[:, None], 9, 1, 4)[:, 0]
+        bce = 0.5 * pixels.mean((1, 2)) + 0.5 * (pixels * near).sum((1, 2)) / near.sum((1, 2)).clamp(min=1)
+        out["dice"] = weights.dice * (dice_loss(logits, target) * share).sum()
+        out["bce"] = weights.bce * (bce * share).sum()
+        with torch.no_grad():
+            hard = logits > 0
+            iou = (hard & (target > 0.5)).sum((1, 2)) / (hard | (target > 0.5)).sum((1, 2)).clamp(min=1)
+        out["iou"] = weights.iou * (F.binary_cross_entropy_with_logits(queries.iou[:, 0], iou, reduction="none") * share).sum()
+        real = batch.damage_targets[instance].sum(1) > 0
+        allowed = batch.damage_targets[instance].clamp(max=1)
+        nll = -(queries.damage[:, 0].softmax(-1) * allowed).sum(-1).clamp(min=1e-6).log()  # sum over allowed names
+        out["damage"] = weights.damage * (nll * share * real).sum()
+        fake = focal(queries.fake[:, 0], batch.fake_targets[instance]).sum(-1)
+        out["fake"] = weights.fake * 4 * (fake * share).sum()
+        objectness[owner, token] = 1.0
+    known = batch.has_damages[:, None].float()
+    positives = objectness.sum().clamp(min=1)
+    out["objectness"] = weights.objectness * (focal(quality[..., 0], objectness) * known).sum() / positives
+    out["part"] = weights.part * part_loss(model.part_masks(encoded), batch)
+    anywhere = torch.zeros(b, *batch.masks.shape[1:], device=device)
+    damaged = batch.damage_targets.sum(1) > 0
+    anywhere.index_reduce_(0, batch.owner[damaged], batch.masks[damaged], "amax")
+    heat = model.damaged(encoded.pyramid)[:, 0].float()
+    pixel = F.binary_cross_entropy_with_logits(heat, anywhere, reduction="none").mean((1, 2))
+    shape = dice_loss(heat, anywhere) * (anywhere.sum((1, 2)) > 0)
+    count = batch.has_damages.sum().clamp(min=1)
+    out["damaged"] = weights.damaged * ((pixel + 0.5 * shape) * batch.has_damages).sum() / count  # eq. 13
+    return out

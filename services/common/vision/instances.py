@@ -1,0 +1,165 @@
+"""From the segment graph's logits to instances: scores, mask NMS, names, parts. Pure NumPy; training uses it too.
+
+Outputs of the graph are described in docs/architecture.md. Everything here is for one photo (no batch axis).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.vision.masks import components, mask_nms, tight_box
+from services.common.vision.vocabulary import Vocabulary
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+DEFAULTS: dict[str, float] = {
+    "damage": 0.3,  # least score of a listed damage
+    "fake": 0.5,  # least fake probability that makes a damage a fake
+    "part": 0.5,  # least mean probability of a listed part
+    "nms_iou": 0.5,  # epsilon of ALBERT eq. 10
+    "part_area": 0.0005,  # least share of the photo that a piece of a part covers
+    "score_scale": 1.0,  # Platt scaling of the score's logit, fitted on the validation split
+    "score_shift": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class DecodedInstance:
+    """One damage, fake or part. `box` is normalised xyxy, `mask` bool [h, w] over the whole photo."""
+
+    kind: Literal["damage", "fake", "part"]
+    label: str
+    score: float
+    labels: list[tuple[str, float]]  # alternatives, best first
+    fake_score: float
+    box: tuple[float, float, float, float]
+    mask: Bools
+
+
+def sigmoid(x: Floats) -> Floats:
+    """Logistic function that does not overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float32)
+
+
+def softmax(x: Floats, axis: int = -1) -> Floats:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return np.asarray(e / e.sum(axis, keepdims=True), np.float32)
+
+
+def double(maps: Floats) -> Floats:
+    """Bilinear upsampling by two of [n, h, w] -> [n, 2h, 2w] (pixel centres, edges repeated)."""
+    for axis in (1, 2):
+        before = np.concatenate([maps.take([0], axis), maps], axis).take(range(maps.shape[axis]), axis)
+        after = np.concatenate([maps, maps.take([-1], axis)], axis).take(range(1, maps.shape[axis] + 1), axis)
+        even, odd = 0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after
+        shape = list(maps.shape)
+        shape[axis] *= 2
+        maps = np.stack([even, odd], axis + 1).reshape(shape)
+    return np.asarray(maps, np.float32)
+
+
+def decode_instances(
+    outputs: Mapping[str, Floats],
+    *,
+    vocabulary: Vocabulary,
+    supported: Mapping[str, Sequence[str]],
+    thresholds: Mapping[str, float],
+) -> list[DecodedInstance]:
+    """Damages and fakes by score, then parts. `supported` masks names that no photo taught; thresholds fall back to DEFAULTS."""
+    t = {**DEFAULTS, **thresholds}
+    return [*_damages(outputs, vocabulary, supported, t), *_parts(outputs["part_logits"], vocabulary, supported, t)]
+
+
+def scores(outputs: Mapping[str, Floats], t: Mapping[str, float]) -> Floats:
+    """Calibrated query scores [n]: objectness times predicted mask IoU, Platt-scaled."""
+    raw = np.clip(sigmoid(outputs["objectness"]) * np.sqrt(sigmoid(outputs["iou"])), 1e-6, 1 - 1e-6)
+    return sigmoid(np.log(raw / (1 - raw)) * t["score_scale"] + t["score_shift"])
+
+
+def _damages(
+    outputs: Mapping[str, Floats], vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]], t: Mapping[str, float]
+) -> list[DecodedInstance]:
+    score = scores(outputs, t)
+    order = np.argsort(-score, kind="stable")
+    order = order[score[order] >= t["damage"]]
+    if len(order) == 0:
+        return []
+    score = score[order]
+    masks = double(outputs["mask_logits"][order]) > 0
+    kept = [int(i) for i in mask_nms(masks, score, t["nms_iou"]) if masks[i].any()]
+    names, pooling = pooled_damages(vocabulary, supported.get("damages", ()))
+    p_damage = softmax(outputs["damage_logits"][order]) @ pooling
+    p_fake = sigmoid(outputs["fake_logits"][order])
+    fakes = [(i, f.name) for i, f in enumerate(vocabulary.fakes) if f.name in supported.get("fakes", ())]
+    found = []
+    for i in kept:
+        ranked = sorted(zip(names, p_damage[i].tolist(), strict=True), key=lambda n: -n[1])
+        fake = max(((name, float(p_fake[i, j])) for j, name in fakes), key=lambda n: n[1], default=("", 0.0))
+        is_fake = fake[1] >= t["fake"]
+        labels = [fake] if is_fake else ranked[:5]
+        box = tight_box(masks[i])
+        found.append(
+            DecodedInstance("fake" if is_fake else "damage", labels[0][0], float(score[i]), labels, fake[1], box, masks[i])
+        )
+    return found
+
+
+def pooled_damages(vocabulary: Vocabulary, supported: Sequence[str]) -> tuple[list[str], Floats]:
+    """Supported damage names and the matrix [D, n] that sums probabilities into them.
+
+    A coarse source label ("broken or missing part") trains the sum of several names and cannot tell them apart; the
+    unsupported ones lend their probability to the supported name that means the same classifier classes.
+    """
+    names = [d.name for d in vocabulary.damages if d.name in supported]
+    agrees = {d.name: d.agrees for d in vocabulary.damages}
+    pooling = np.zeros((len(vocabulary.damages), len(names)), np.float32)
+    for i, d in enumerate(vocabulary.damages):
+        for j, name in enumerate(names):
+            if d.name == name or (d.name not in names and agrees[name] == d.agrees):
+                pooling[i, j] = 1
+    return names, pooling
+
+
+def part_groups(vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]]) -> tuple[list[str], Floats]:
+    """Served part names (fine, then coarse) and the matrix [n, 1 + P] that sums fine probabilities into them."""
+    ids = {p.name: i + 1 for i, p in enumerate(vocabulary.parts)}
+    fine = [p.name for p in vocabulary.parts if p.name in supported.get("parts", ())]
+    coarse = {c.name: c.members for c in vocabulary.coarse if c.name in supported.get("coarse", ())}
+    rows = np.zeros((len(fine) + len(coarse), 1 + len(ids)), np.float32)
+    for row, members in enumerate([*((name,) for name in fine), *coarse.values()]):
+        rows[row, [ids[m] for m in members if m in ids]] = 1
+    return [*fine, *coarse], rows
+
+
+def part_probabilities(logits: Floats, groups: Floats) -> Floats:
+    """[n, 2h, 2w] from part logits [1 + P, h, w]; what no group covers counts as none."""
+    flat = softmax(logits.reshape(len(logits), -1), axis=0)
+    return double((groups @ flat).reshape(len(groups), *logits.shape[1:]))
+
+
+def _parts(
+    logits: Floats, vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]], t: Mapping[str, float]
+) -> list[DecodedInstance]:
+    names, groups = part_groups(vocabulary, supported)
+    if not names:
+        return []
+    p = part_probabilities(logits, groups)
+    none = 1 - p.sum(0)
+    best = np.where(none > p.max(0), -1, p.argmax(0))
+    coarse = {c.name for c in vocabulary.coarse}
+    found = []
+    for i, name in enumerate(names):
+        pieces = components(best == i, t["part_area"])
+        # A coarse name ("wheel") stands for several things; a fine part is one thing, however much hides it.
+        whole = pieces if name in coarse else ([np.logical_or.reduce(pieces)] if pieces else [])
+        for mask in whole:
+            score = float(p[i][mask].mean())
+            if score >= t["part"]:
+                found.append(DecodedInstance("part", name, score, [(name, score)], 0.0, tight_box(mask), mask))
+    return sorted(found, key=lambda f: -f.score)
