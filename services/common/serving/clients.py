@@ -1,13 +1,39 @@
-"""The typed clients of the model services: the pipeline's only way to a model, over a network or in one process."""
+"""The typed clients of the model services: the pipeline's only way to a model, over a network or in one process.
+
+The same class serves both: only the HTTP client underneath differs (`over_network`, `in_process`). Problem documents
+come back as the Problem they were; no connection is NotReady, no answer in time is DeadlineExceeded.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
+from collections.abc import Mapping
 from typing import Protocol
 
+import httpx2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from starlette.types import ASGIApp
 
-from services.common.serving.schemas import Classification, ModelInfo, Neighbour, RetrievalInfo, Segmentation
+from services.common.serving import tensors
+from services.common.serving.context import current
+from services.common.serving.errors import DeadlineExceeded, NotReady, Problem
+from services.common.serving.problems import TYPE_PREFIX
+from services.common.serving.schemas import (
+    Classification,
+    ModelInfo,
+    ModelRef,
+    Neighbour,
+    RetrievalInfo,
+    Segmentation,
+)
+from services.common.serving.tensors import Spec
+from services.common.vision.photo import resize
+
+PATIENCE_S = 60.0  # longest wait for an answer where the caller has set no deadline of its own
+_CONNECT_S = 2.0  # our services are neighbours: who does not take the call in this time is not there
 
 
 class Segmenter(Protocol):
@@ -22,7 +48,7 @@ class Classifier(Protocol):
     async def info(self) -> ModelInfo: ...
 
     async def classify(self, crops: NDArray[np.uint8]) -> Classification:
-        """`crops`: uint8 [n, size, size, 3] as `vision.crops.cut_crops` makes them."""
+        """`crops`: uint8 [n, size, size, 3], n >= 1, as `vision.crops.cut_crops` makes them."""
         ...
 
 
@@ -32,5 +58,174 @@ class Retrieval(Protocol):
     async def search(
         self, embeddings: NDArray[np.float32], *, k: int, exclude_claim: str | None = None
     ) -> list[list[Neighbour]]:
-        """`embeddings`: float32 [n, d], L2-normalised; answers n lists, nearest first."""
+        """`embeddings`: float32 [n, d], L2-normalised, n >= 1; answers n lists, nearest first."""
         ...
+
+
+def over_network(base_url: str) -> httpx2.AsyncClient:
+    """A client with kept-alive connections to the service at `base_url`."""
+    return httpx2.AsyncClient(base_url=base_url, transport=httpx2.AsyncHTTPTransport(retries=1), trust_env=False)
+
+
+def in_process(app: ASGIApp) -> httpx2.AsyncClient:
+    """A client that calls `app` directly: no socket, the same bytes. The app's lifespan is its owner's business."""
+    return httpx2.AsyncClient(base_url="http://in-process", transport=httpx2.ASGITransport(app))
+
+
+class _Service:
+    """What the three clients share: sending with the request's context, and turning failures into problems."""
+
+    name: str
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self._http = http
+
+    async def _get(self, path: str) -> httpx2.Response:
+        return await self._send("GET", path)
+
+    async def _post(
+        self, path: str, arrays: Mapping[str, NDArray[np.generic]], params: Mapping[str, str | int] | None = None
+    ) -> httpx2.Response:
+        body = tensors.dump(arrays)
+        return await self._send("POST", path, body, {"Content-Type": tensors.MEDIA_TYPE}, params)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str | int] | None = None,
+    ) -> httpx2.Response:
+        context = current()
+        left = context.remaining_s if context.deadline is not None else PATIENCE_S
+        if left is None or left <= 0:
+            raise DeadlineExceeded(f"No time was left to ask the {self.name}.")
+        try:
+            # The timeout of the HTTP client counts between bytes; this one counts the whole exchange.
+            async with asyncio.timeout(left):
+                answer = await self._http.request(
+                    method,
+                    path,
+                    content=body,
+                    params=dict(params) if params else None,
+                    headers={**context.headers(), **(headers or {})},
+                    timeout=httpx2.Timeout(left, connect=min(_CONNECT_S, left)),
+                )
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise NotReady(f"The {self.name} cannot be reached. Is it running?") from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise DeadlineExceeded(f"The {self.name} did not answer within {left:.1f} s.") from error
+        except httpx2.TransportError as error:
+            raise NotReady(f"The connection to the {self.name} broke. Try again.") from error
+        if answer.is_error:
+            raise _problem(answer, self.name)
+        return answer
+
+    def _unexpected(self) -> Problem:
+        return Problem(f"The {self.name} answered in a form that is not known here. Do both run the same release?")
+
+
+class _ModelService(_Service):
+    """A service with one model, whose info is asked once and again when another model answers."""
+
+    _info: ModelInfo | None = None
+
+    async def info(self) -> ModelInfo:
+        if self._info is None:
+            answer = await self._get("/v1/info")
+            try:
+                info = ModelInfo.model_validate_json(answer.content)
+            except ValidationError as error:
+                raise self._unexpected() from error
+            if info.state != "ready":
+                raise NotReady(info.notes or f"The {self.name} is {info.state}. Ask again in a moment.")
+            self._info = info
+        return self._info
+
+    def _seen(self, model: ModelRef) -> None:
+        if self._info is not None and self._info.model != model:  # another pack came up behind the same address
+            self._info = None
+
+
+class HttpSegmenter(_ModelService):
+    name = "segmenter"
+
+    async def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
+        info = await self.info()
+        if pixels.shape[:2] != (info.input_height, info.input_width):
+            # Only what the model looks at travels: a 2048-px photo would be ten times the bytes.
+            pixels = await asyncio.to_thread(resize, pixels, info.input_height, info.input_width)
+        answer = await self._post("/v1/segment", {"photo": pixels})
+        try:
+            segmentation = Segmentation.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise self._unexpected() from error
+        self._seen(segmentation.model)
+        return segmentation
+
+
+class HttpClassifier(_ModelService):
+    name = "classifier"
+
+    async def classify(self, crops: NDArray[np.uint8]) -> Classification:
+        answer = await self._post("/v1/classify", {"crops": crops})
+        try:
+            rows = tensors.load(answer.content, {name: Spec("float32", (len(crops), None)) for name in _CLASSIFIED})
+            model = ModelRef.model_validate_json(tensors.metadata(answer.content).get("model", ""))
+        except (Problem, ValidationError) as error:
+            raise self._unexpected() from error
+        self._seen(model)
+        logits, gates, embedding = (rows[name].astype(np.float32, copy=False) for name in _CLASSIFIED)
+        return Classification(model, logits, gates, embedding)
+
+
+class HttpRetrieval(_Service):
+    name = "retrieval"
+
+    async def info(self) -> RetrievalInfo:
+        answer = await self._get("/v1/info")
+        try:
+            return RetrievalInfo.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise self._unexpected() from error
+
+    async def search(
+        self, embeddings: NDArray[np.float32], *, k: int, exclude_claim: str | None = None
+    ) -> list[list[Neighbour]]:
+        params: dict[str, str | int] = {"k": k}
+        if exclude_claim is not None:
+            params["exclude_claim"] = exclude_claim
+        answer = await self._post("/v1/search", {"embedding": embeddings}, params)
+        try:
+            return _NEIGHBOURS.validate_json(answer.content)
+        except ValidationError as error:
+            raise self._unexpected() from error
+
+
+_CLASSIFIED = ("logits", "gates", "embedding")
+_NEIGHBOURS = TypeAdapter(list[list[Neighbour]])
+_PROBLEMS: dict[tuple[str, int], type[Problem]] = {(kind.slug, kind.status): kind for kind in Problem.__subclasses__()}
+
+
+def _problem(answer: httpx2.Response, service: str) -> Problem:
+    """The Problem that a service raised, as far as its document can be read."""
+    try:
+        document = answer.json()
+        slug = str(document.pop("type")).removeprefix(TYPE_PREFIX)
+        status, detail = int(document.pop("status")), str(document.pop("detail"))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return Problem(f"The {service} failed with status {answer.status_code}.", retry_after=5)
+    extra = {name: value for name, value in document.items() if name not in ("title", "instance", "request_id")}
+    problem = _PROBLEMS.get((slug, status), Problem)(detail)
+    problem.extra = extra
+    if (seconds := _seconds(answer.headers.get("retry-after", ""))) is not None:
+        problem.retry_after = seconds
+    return problem
+
+
+def _seconds(text: str) -> int | None:
+    try:
+        return max(0, math.ceil(float(text)))
+    except ValueError:
+        return None
