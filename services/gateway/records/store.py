@@ -1,0 +1,225 @@
+"""The records' verbs. A claim's status goes one way: queued -> processing -> succeeded | failed.
+
+Every attempt to work on a claim gets a number. Only the latest may write: a worker that was thought dead, and whose
+claim another took over, is refused (StaleAttempt) instead of overwriting newer results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import CursorResult, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import selectinload
+
+from services.gateway import schemas
+from services.gateway.records.clock import now_ms
+from services.gateway.records.database import Database
+from services.gateway.records.models import Claim, Finding, Json, Photo
+
+_OPEN = ("queued", "processing")
+
+
+class StaleAttempt(Exception):
+    """Another worker took this claim over, or it is finished: nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPhoto:
+    """A photo as it was received; with `error` it is kept as failed and never looked at."""
+
+    id: str
+    sha256: str | None
+    bytes: int
+    error: schemas.Error | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one photo came to: findings and view, or an error."""
+
+    width: int | None = None
+    height: int | None = None
+    findings: tuple[schemas.Finding, ...] = ()
+    view: Json | None = None
+    reasons: tuple[schemas.Reason, ...] = ()
+    timings_ms: dict[str, float] | None = None
+    error: schemas.Error | None = None
+
+
+class ClaimStore:
+    """Claims, photos and findings; every method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._reading = database.reading
+        self._writing = database.writing
+
+    async def accept(
+        self, claim_id: str, photos: Sequence[NewPhoto], *, external_ref: str | None, metadata: Json
+    ) -> None:
+        """Accept a claim. Once this returns, the claim will be finished whatever becomes of the queue."""
+        claim = {
+            "id": claim_id,
+            "status": "queued",
+            "external_ref": external_ref,
+            "metadata": metadata,
+            "created_at": now_ms(),
+        }
+        rows = [
+            {
+                "id": photo.id,
+                "claim_id": claim_id,
+                "position": position,
+                "status": "failed" if photo.error else "queued",
+                "sha256": photo.sha256,
+                "bytes": photo.bytes,
+                "error": photo.error.model_dump() if photo.error else None,
+            }
+            for position, photo in enumerate(photos)
+        ]
+        async with self._writing.begin() as connection:
+            await connection.execute(insert(Claim), [claim])
+            await connection.execute(insert(Photo), rows)
+
+    async def load(self, claim_id: str) -> Claim | None:
+        """The claim with photos and findings, or None."""
+        query = select(Claim).where(Claim.id == claim_id)
+        query = query.options(selectinload(Claim.photos).selectinload(Photo.findings))
+        async with AsyncSession(self._reading) as session:
+            return (await session.execute(query)).scalar_one_or_none()
+
+    async def list(
+        self, *, limit: int, before: str | None = None, status: str | None = None, external_ref: str | None = None
+    ) -> Sequence[Claim]:
+        """Claims without photos, newest first, those older than `before`."""
+        query = select(Claim).order_by(Claim.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(Claim.id < before)
+        if status is not None:
+            query = query.where(Claim.status == status)
+        if external_ref is not None:
+            query = query.where(Claim.external_ref == external_ref)
+        async with AsyncSession(self._reading) as session:
+            return (await session.execute(query)).scalars().all()
+
+    async def place(self, claim_id: str) -> int:
+        """How many claims wait before this one."""
+        query = select(func.count()).where(Claim.status == "queued", Claim.id < claim_id)
+        async with self._reading.connect() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def unfinished(self, *, older_than_ms: int, limit: int = 1000) -> Sequence[str]:
+        """Ids of accepted claims that are not final, oldest first: what the queue must know."""
+        query = select(Claim.id).where(Claim.status.in_(_OPEN), Claim.created_at < now_ms() - older_than_ms)
+        async with self._reading.connect() as connection:
+            return (await connection.execute(query.order_by(Claim.id).limit(limit))).scalars().all()
+
+    async def begin(self, claim_id: str) -> int:
+        """Start an attempt and return its number; all earlier ones can no longer write."""
+        changes = {
+            "status": "processing",
+            "attempt": Claim.attempt + 1,
+            "started_at": func.coalesce(Claim.started_at, now_ms()),
+        }
+        async with self._writing.begin() as connection:
+            changed = await connection.execute(
+                update(Claim)
+                .where(Claim.id == claim_id, Claim.status.in_(_OPEN))
+                .values(changes)
+                .returning(Claim.attempt)
+            )
+            attempt = changed.scalar_one_or_none()
+        if attempt is None:
+            raise StaleAttempt(claim_id)
+        return attempt
+
+    async def write_photo(self, claim_id: str, attempt: int, photo_id: str, outcome: Outcome) -> None:
+        """Write one photo's outcome; a photo is written once."""
+        async with self._fenced(claim_id, attempt, {"attempt": attempt}) as connection:
+            done: CursorResult[Any] = await connection.execute(
+                update(Photo)
+                .where(Photo.id == photo_id, Photo.claim_id == claim_id, Photo.status == "queued")
+                .values(
+                    status="failed" if outcome.error else "succeeded",
+                    width=outcome.width,
+                    height=outcome.height,
+                    view=outcome.view or {},
+                    reasons=[reason.model_dump() for reason in outcome.reasons],
+                    timings_ms=outcome.timings_ms or {},
+                    error=outcome.error.model_dump() if outcome.error else None,
+                )
+            )
+            if done.rowcount != 1:
+                raise StaleAttempt(claim_id)
+            if outcome.findings:
+                await connection.execute(insert(Finding), _rows(claim_id, photo_id, outcome.findings))
+
+    async def finish(
+        self,
+        claim_id: str,
+        attempt: int,
+        *,
+        summary: schemas.Summary | None,
+        partial: bool = False,
+        models: Json | None = None,
+        error: schemas.Error | None = None,
+    ) -> None:
+        """Finish the claim: succeeded with a summary, or failed with an error. Exactly one attempt can."""
+        changes = {
+            "status": "failed" if error else "succeeded",
+            "completed_at": now_ms(),
+            "partial": partial,
+            "route": summary.route if summary else None,
+            "summary": summary.model_dump() if summary else None,
+            "models": models or {},
+            "error": error.model_dump() if error else None,
+        }
+        async with self._fenced(claim_id, attempt, changes):
+            pass
+
+    async def give_up(self, claim_id: str, error: schemas.Error) -> bool:
+        """Fail a claim that no worker will try again; False when it was finished already.
+
+        The attempt is counted up, so that a worker that still runs cannot write any more.
+        """
+        async with self._writing.begin() as connection:
+            done: CursorResult[Any] = await connection.execute(
+                update(Claim)
+                .where(Claim.id == claim_id, Claim.status.in_(_OPEN))
+                .values(status="failed", attempt=Claim.attempt + 1, completed_at=now_ms(), error=error.model_dump())
+            )
+            return done.rowcount == 1
+
+    @asynccontextmanager
+    async def _fenced(self, claim_id: str, attempt: int, changes: Json) -> AsyncIterator[AsyncConnection]:
+        """A transaction that begins by proving (and, by the row's lock, keeping) that `attempt` is the latest."""
+        async with self._writing.begin() as connection:
+            held: CursorResult[Any] = await connection.execute(
+                update(Claim)
+                .where(Claim.id == claim_id, Claim.attempt == attempt, Claim.status == "processing")
+                .values(changes)
+            )
+            if held.rowcount != 1:
+                raise StaleAttempt(claim_id)
+            yield connection
+
+
+def _rows(claim_id: str, photo_id: str, findings: Sequence[schemas.Finding]) -> list[Json]:
+    return [
+        {
+            "id": finding.id,
+            "claim_id": claim_id,
+            "photo_id": photo_id,
+            "position": position,
+            "damage": finding.damage,
+            "part": finding.part.name if finding.part else None,
+            "opinion": finding.opinion.label,
+            "confidence": finding.confidence,
+            "route": finding.route,
+            "document": finding.model_dump(mode="json"),
+        }
+        for position, finding in enumerate(findings)
+    ]

@@ -1,0 +1,199 @@
+"""The public API's schema: what a client of `/v1` sees.
+
+Geometry is normalised to [0, 1] in the upright photo whose width and height stand beside it: boxes are
+[x0, y0, x1, y1], polygons [[x, y], ...]. Times are RFC 3339 in UTC. Scores and shares are in [0, 1].
+Fields and enum values may be added within /v1; a client treats a status it does not know as not final.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.common.serving.schemas import Box, Mask, ModelRef, Neighbour, Scored
+
+ClaimStatus = Literal["queued", "processing", "succeeded", "failed", "canceled", "expired"]
+PhotoStatus = Literal["queued", "succeeded", "failed"]
+Route = Literal["auto", "review"]
+Size = Literal["small", "medium", "large"]
+Side = Literal["left", "right", "center"]
+
+
+class Api(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Reason(Api):
+    """Why a person should look: `code` for programs, `text` for people."""
+
+    code: str
+    text: str
+
+
+class Error(Api):
+    """Why a photo or a claim failed; the members of a problem document (RFC 9457) that make sense inside another."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class Part(Api):
+    """A vehicle part. `share` is how much of the damage lies on it (in a finding) or of the photo it covers."""
+
+    name: str
+    display: str
+    side: Side = Field(description="The vehicle's own left or right")
+    share: float
+
+
+class SeenPart(Part):
+    """A part that the photo shows."""
+
+    score: float
+    box: Box
+
+
+class Fake(Api):
+    """How much a damage looks like something that is none: mud, a reflection, a design crease."""
+
+    label: str | None = None
+    display: str | None = None
+    score: float
+    is_fake: bool
+
+
+class Lookalike(Api):
+    """Something that looks like damage, is none, and was not taken for one."""
+
+    label: str
+    display: str
+    score: float
+    box: Box
+    mask: Mask
+
+
+class Opinion(Api):
+    """The classifier's second opinion on the damage, calibrated.
+
+    `source` says who decided: `model` (sure enough alone), `blended` (with similar past cases) or `review` (neither
+    was sure). `gates` is the share each of the five experts had in the answer.
+    """
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    source: Literal["model", "blended", "review"]
+    agrees: bool = Field(description="Whether it names the same thing as the finding's damage")
+    gates: list[float]
+
+
+class Finding(Api):
+    """One damage on one photo.
+
+    `damage` is the segmenter's name, `damage_score` its score. `confidence` is the calibrated probability that the
+    second opinion gives to that same damage; where no class of the classifier means it, the segmenter's score.
+    """
+
+    id: str
+    damage: str
+    display: str
+    damage_score: float
+    alternatives: list[Scored] = []
+    opinion: Opinion
+    part: Part | None
+    second_part: Part | None
+    box: Box
+    mask: Mask
+    polygons: list[list[tuple[float, float]]]
+    area_share: float = Field(description="Share of the photo that the mask covers")
+    size: Size
+    fake: Fake
+    neighbours: list[Neighbour] = []
+    confidence: float
+    route: Route
+    reasons: list[Reason]
+
+
+class Photo(Api):
+    """One photo of a claim. `width` and `height` are those of the upright photo as it was looked at."""
+
+    id: str
+    status: PhotoStatus
+    sha256: str | None
+    bytes: int
+    width: int | None = None
+    height: int | None = None
+    vehicle: float | None = Field(None, description="Share of the photo that any part covers")
+    findings: list[Finding] = []
+    parts: list[SeenPart] = []
+    lookalikes: list[Lookalike] = []
+    reasons: list[Reason] = []
+    timings_ms: dict[str, float] = {}
+    error: Error | None = None
+    links: dict[str, str] = {}
+
+
+class DamagedPart(Api):
+    """All photos' findings on one part, together."""
+
+    name: str
+    display: str
+    side: Side
+    damages: list[str]
+    findings: list[str] = Field(description="Ids of the findings")
+    confidence: float = Field(description="The highest of its findings")
+
+
+class Summary(Api):
+    """The claim in a few words: where it should go, why, and which parts are damaged."""
+
+    route: Route
+    reasons: list[Reason]
+    parts: list[DamagedPart]
+    findings: int
+
+
+class Progress(Api):
+    done: int
+    total: int
+
+
+class QueuePlace(Api):
+    position: int = Field(description="Claims before this one")
+
+
+class ClaimItem(Api):
+    """A claim without its photos, as lists show it."""
+
+    id: str
+    object: Literal["claim"] = "claim"
+    status: ClaimStatus
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    external_ref: str | None = None
+    metadata: dict[str, Any] = {}
+    partial: bool = Field(description="Some photos failed and the rest was assessed")
+    summary: Summary | None = None
+    error: Error | None = None
+    links: dict[str, str]
+
+
+class Claim(ClaimItem):
+    """A claim with everything known so far; photos appear with their findings as each is done."""
+
+    progress: Progress
+    queue: QueuePlace | None = None
+    photos: list[Photo]
+    models: dict[str, ModelRef] = {}
+    timings_ms: dict[str, float] = {}
+
+
+class ClaimList(Api):
+    object: Literal["list"] = "list"
+    data: list[ClaimItem]
+    next_page_token: str | None = None

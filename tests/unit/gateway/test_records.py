@@ -1,0 +1,162 @@
+"""The records' promises, in SQLite and in a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from services.gateway import ids
+from services.gateway.records.database import Database
+from services.gateway.records.models import Base
+from services.gateway.records.store import ClaimStore, NewPhoto, Outcome, StaleAttempt
+from tests.unit.gateway import examples
+from tests.unit.gateway.servers import postgres, postgres_binaries
+
+
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgres(binaries) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    if request.param == "sqlite":
+        opened = Database(f"sqlite:///{tmp_path / 'records.db'}")
+    else:
+        opened = Database(request.getfixturevalue("postgres_url"))
+        async with opened.writing.begin() as connection:
+            await connection.execute(text("DROP SCHEMA public CASCADE"))
+            await connection.execute(text("CREATE SCHEMA public"))
+    await opened.upgrade()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> ClaimStore:
+    return ClaimStore(database)
+
+
+async def accepted(store: ClaimStore, photos: int = 1, **more: str) -> tuple[str, list[str]]:
+    claim_id = ids.new("clm")
+    made = [NewPhoto(id=ids.new("pho"), sha256="0" * 64, bytes=10) for _ in range(photos)]
+    await store.accept(claim_id, made, external_ref=more.get("external_ref"), metadata={"policy": "P-1"})
+    return claim_id, [photo.id for photo in made]
+
+
+async def test_a_claim_is_read_back_as_it_was_accepted(store: ClaimStore) -> None:
+    claim_id, photo_ids = await accepted(store, photos=2, external_ref="A-7")
+    claim = await store.load(claim_id)
+    assert claim is not None
+    assert (claim.status, claim.external_ref, claim.annotations) == ("queued", "A-7", {"policy": "P-1"})
+    assert [photo.id for photo in claim.photos] == photo_ids
+    assert await store.load(ids.new("clm")) is None
+
+
+async def test_results_appear_photo_by_photo_and_the_claim_finishes(store: ClaimStore) -> None:
+    claim_id, photo_ids = await accepted(store, photos=2)
+    attempt = await store.begin(claim_id)
+    finding = examples.finding()
+    await store.write_photo(claim_id, attempt, photo_ids[0], Outcome(width=640, height=480, findings=(finding,)))
+    half = await store.load(claim_id)
+    assert half is not None and half.status == "processing"
+    assert half.photos[0].findings[0].document == finding.model_dump(mode="json")
+    assert half.photos[1].status == "queued"
+    await store.write_photo(claim_id, attempt, photo_ids[1], Outcome(error=examples.error()))
+    await store.finish(claim_id, attempt, summary=examples.summary("review"), partial=True)
+    done = await store.load(claim_id)
+    assert done is not None
+    assert (done.status, done.partial, done.route) == ("succeeded", True, "review")
+    assert done.completed_at is not None and done.completed_at >= done.created_at
+
+
+async def test_a_stale_worker_cannot_write(store: ClaimStore) -> None:
+    claim_id, photo_ids = await accepted(store)
+    stale = await store.begin(claim_id)
+    latest = await store.begin(claim_id)
+    assert latest == stale + 1
+    with pytest.raises(StaleAttempt):
+        await store.write_photo(claim_id, stale, photo_ids[0], Outcome(findings=(examples.finding(),)))
+    with pytest.raises(StaleAttempt):
+        await store.finish(claim_id, stale, summary=examples.summary())
+    await store.write_photo(claim_id, latest, photo_ids[0], Outcome(findings=(examples.finding(),)))
+    claim = await store.load(claim_id)
+    assert claim is not None and len(claim.photos[0].findings) == 1
+
+
+async def test_a_photo_is_written_once(store: ClaimStore) -> None:
+    claim_id, photo_ids = await accepted(store)
+    attempt = await store.begin(claim_id)
+    await store.write_photo(claim_id, attempt, photo_ids[0], Outcome(findings=(examples.finding(),)))
+    with pytest.raises(StaleAttempt):
+        await store.write_photo(claim_id, attempt, photo_ids[0], Outcome(findings=(examples.finding(),)))
+
+
+async def test_a_finished_claim_never_changes_again(store: ClaimStore) -> None:
+    claim_id, _ = await accepted(store)
+    attempt = await store.begin(claim_id)
+    await store.finish(claim_id, attempt, summary=examples.summary())
+    with pytest.raises(StaleAttempt):
+        await store.begin(claim_id)
+    with pytest.raises(StaleAttempt):
+        await store.finish(claim_id, attempt, summary=None, error=examples.error())
+    assert not await store.give_up(claim_id, examples.error())
+    claim = await store.load(claim_id)
+    assert claim is not None and claim.status == "succeeded"
+
+
+async def test_giving_up_fences_off_a_worker_that_still_runs(store: ClaimStore) -> None:
+    claim_id, photo_ids = await accepted(store)
+    attempt = await store.begin(claim_id)
+    assert await store.give_up(claim_id, examples.error("internal"))
+    with pytest.raises(StaleAttempt):
+        await store.write_photo(claim_id, attempt, photo_ids[0], Outcome())
+    claim = await store.load(claim_id)
+    assert claim is not None and claim.status == "failed" and claim.error is not None
+
+
+async def test_many_workers_that_begin_one_claim_get_different_attempts(store: ClaimStore) -> None:
+    claim_id, _ = await accepted(store)
+    attempts = await asyncio.gather(*(store.begin(claim_id) for _ in range(5)))
+    assert sorted(attempts) == [1, 2, 3, 4, 5]
+
+
+async def test_lists_are_newest_first_and_filtered(store: ClaimStore) -> None:
+    claims = [(await accepted(store, external_ref=f"R{n % 2}"))[0] for n in range(4)]
+    await store.begin(claims[0])
+    assert [claim.id for claim in await store.list(limit=2)] == sorted(claims, reverse=True)[:2]
+    assert [claim.id for claim in await store.list(limit=9, status="processing")] == [claims[0]]
+    assert {claim.id for claim in await store.list(limit=9, external_ref="R1")} == {claims[1], claims[3]}
+    older = await store.list(limit=9, before=max(claims))
+    assert max(claims) not in [claim.id for claim in older]
+
+
+async def test_unfinished_claims_are_known_without_the_queue(store: ClaimStore) -> None:
+    waiting, running, finished = [(await accepted(store))[0] for _ in range(3)]
+    await store.begin(running)
+    await store.finish(finished, await store.begin(finished), summary=examples.summary())
+    assert set(await store.unfinished(older_than_ms=-1000)) == {waiting, running}
+    assert await store.unfinished(older_than_ms=60_000) == []
+
+
+async def test_several_processes_may_upgrade_at_once(database: Database) -> None:
+    await asyncio.gather(*(database.upgrade() for _ in range(3)))
+
+
+async def test_the_migrations_build_exactly_the_models(database: Database) -> None:
+    def difference(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+    async with database.reading.connect() as connection:
+        assert await connection.run_sync(difference) == []
