@@ -1,0 +1,143 @@
+"""Masks: bool [h, w] grids over the whole photo. Run-length encoding, geometry, suppression and connected pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from services.common.vision.outlines import polygon
+
+__all__ = ["area_share", "components", "decode", "encode", "mask_nms", "overlap", "polygon", "tight_box"]
+
+Bools = NDArray[np.bool_]
+
+_MAX_CELLS = 50_000_000  # of a mask from outside: as many as a photo may have pixels
+_MAX_CODES = 7  # five bits each: more than enough for a run of _MAX_CELLS
+
+
+def encode(mask: Bools) -> tuple[tuple[int, int], str]:
+    """bool [h, w] -> ((h, w), counts): COCO's compressed run-length encoding."""
+    if mask.ndim != 2 or mask.size == 0:
+        raise ValueError(f"a mask is a [height, width] grid of at least one cell, not {list(mask.shape)}")
+    counts: bytes = coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
+    height, width = mask.shape
+    return (height, width), counts.decode("ascii")
+
+
+def decode(size: Sequence[int], counts: str) -> Bools:
+    """The inverse of `encode` -> bool [h, w]. ValueError where the runs are malformed or do not fill the grid.
+
+    Reads the runs in NumPy: pycocotools trusts its input and reads past the end of a cut string.
+    """
+    height, width = size
+    if height < 1 or width < 1 or height * width > _MAX_CELLS:
+        raise ValueError(f"the mask's size {height} x {width} is out of range")
+    runs = _runs(counts)
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"the mask's runs do not fill its {height} x {width} grid")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)  # COCO runs go down the columns
+
+
+def _runs(counts: str) -> NDArray[np.int64]:
+    """Lengths of the runs, beginning with one of zeros.
+
+    Characters from '0' on carry five bits each, least first; bit 5 says that more follow, bit 4 of the last is the
+    sign. From the fourth run on, the difference to the run two before is stored.
+    """
+    codes = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - ord("0")
+    last = codes & 0x20 == 0
+    if len(codes) == 0 or codes.min() < 0 or codes.max() > 0x3F or not last[-1]:
+        raise ValueError("the mask's counts are no COCO run-length encoding")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MAX_CODES:
+        raise ValueError("the mask's counts hold a run that is longer than any photo")
+    place = np.arange(len(codes)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
+    runs -= np.where(codes[ends] & 0x10, np.int64(1) << (5 * lengths), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def tight_box(mask: Bools) -> tuple[float, float, float, float]:
+    """Normalised (x0, y0, x1, y1) around all true cells. ValueError for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows) == 0:
+        raise ValueError("an empty mask has no box")
+    height, width = mask.shape
+    x0, x1 = columns[0] / width, (columns[-1] + 1) / width
+    y0, y1 = rows[0] / height, (rows[-1] + 1) / height
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def area_share(mask: Bools) -> float:
+    """Share of the photo that the mask covers, in [0, 1]."""
+    return float(mask.mean())
+
+
+def overlap(a: Bools, b: Bools) -> NDArray[np.float32]:
+    """Intersections in cells between all of `a` [n, h, w] and `b` [m, h, w] -> [n, m], exact up to 2**24 cells."""
+    cells = int(np.prod(a.shape[1:]))
+    return a.reshape(len(a), cells).astype(np.float32) @ b.reshape(len(b), cells).astype(np.float32).T
+
+
+def mask_nms(
+    masks: Bools, scores: NDArray[np.float32], threshold: float, labels: Sequence[object] | None = None
+) -> NDArray[np.int64]:
+    """Indices of the kept among bool [n, h, w], best score first (ALBERT eq. 10).
+
+    A mask is dropped where its IoU with a kept one reaches `threshold`; with `labels`, only if they are the same.
+    """
+    both = overlap(masks, masks)
+    area = both.diagonal()
+    # IoU >= t, without dividing: two empty masks do not overlap
+    clash = (both >= threshold * (area[:, None] + area[None, :] - both)) & (both > 0)
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable").tolist():
+        if not any(clash[i, j] and (labels is None or labels[i] == labels[j]) for j in kept):
+            kept.append(i)
+    return np.array(kept, np.int64)
+
+
+def components(mask: Bools, min_share: float) -> list[Bools]:
+    """The connected pieces (cells that touch, corners included) covering at least `min_share` of the photo.
+
+    Largest first. Works on runs of cells instead of cells: a few hundred where a mask has a million cells.
+    """
+    stride = mask.shape[1] + 1  # one false cell ends each row, so that no run goes on into the next
+    edges = np.flatnonzero(np.diff(np.pad(mask, ((0, 0), (0, 1))).ravel(), prepend=False, append=False))
+    starts, ends = edges[::2], edges[1::2]
+    # Run i touches run j of the next row where they overlap or meet at a corner.
+    first = np.searchsorted(ends, starts + stride, "left")
+    touching = np.searchsorted(starts, ends + stride, "right") - first
+    upper = np.repeat(np.arange(len(starts)), touching)
+    lower = np.arange(touching.sum()) - np.repeat(np.cumsum(touching) - touching - first, touching)
+    piece = _least_connected(len(starts), upper, lower)
+    areas = np.bincount(piece, ends - starts, minlength=len(starts))
+    large = np.flatnonzero((areas > 0) & (areas >= min_share * mask.size))
+    found = []
+    for root in large[np.argsort(-areas[large], kind="stable")]:
+        change = np.zeros(len(mask) * stride, np.int8)
+        change[starts[piece == root]] = 1
+        change[ends[piece == root]] = -1
+        found.append(np.cumsum(change, dtype=np.int8).reshape(len(mask), stride)[:, :-1] > 0)
+    return found
+
+
+def _least_connected(n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of n nodes the least node it is connected to by the edges a-b: least labels spread, paths halve."""
+    root = np.arange(n)
+    while True:
+        least = np.minimum(root[a], root[b])
+        before = root.copy()
+        np.minimum.at(root, root[a], least)
+        np.minimum.at(root, root[b], least)
+        root = root[root]
+        if (root == before).all():
+            return root
