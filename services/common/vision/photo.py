@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +15,7 @@ from PIL import Image
 from services.common.vision.decoders import Decoder, decoder, sniff
 from services.common.vision.resample import downscale, resize
 
-__all__ = ["ErrorCode", "Photo", "PhotoError", "downscale", "open_photo", "resize", "sniff"]
+__all__ = ["ErrorCode", "Photo", "PhotoError", "check_photo", "downscale", "open_photo", "resize", "sniff"]
 
 ErrorCode = Literal["photo-empty", "unsupported-media-type", "photo-undecodable", "photo-too-many-pixels"]
 
@@ -61,24 +63,10 @@ def open_photo(data: bytes, *, max_side: int = 2048, max_pixels: int = 50_000_00
     The type is told by the magic bytes alone. A photo of more than `max_pixels` is refused by its header, before any
     pixel is decoded. Of animations the first frame is used, transparency is laid on white. Raises PhotoError.
     """
-    if not data:
-        raise PhotoError("photo-empty", "The photo has no bytes. Check that the upload was complete and send it again.")
-    kind = sniff(data)
-    if kind is None:
-        raise PhotoError("unsupported-media-type", "This is no photo we can read. Send JPEG, PNG, WebP or HEIC.")
-    try:
-        opened = decoder(kind, data)
-        _check_size(*opened.size, max_pixels)
+    kind, opened = _header(data, max_pixels)
+    with _readable(kind, max_pixels):
         tags = _exif(opened)
         pixels = opened.pixels(max_side)
-    except (PhotoError, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # WebP: Pillow's own cap comes first
-        raise _too_many_pixels("more", max_pixels) from None
-    except Exception as error:  # decoders answer broken files with a dozen kinds of exception, SyntaxError among them
-        name = {"webp": "WebP"}.get(kind, kind.upper())
-        message = f"The {name} photo is damaged or cut off. Send the original file again, or another photo."
-        raise PhotoError("photo-undecodable", message) from error
     # libheif turns the picture itself, by the container's own properties, and Pillow then reports orientation 1.
     turn = _UPRIGHT.get(int(tags.get("Orientation", "1")))
     width, height = opened.size
@@ -87,6 +75,39 @@ def open_photo(data: bytes, *, max_side: int = 2048, max_pixels: int = 50_000_00
         if turn in (_UPRIGHT[5], _UPRIGHT[6], _UPRIGHT[7], _UPRIGHT[8]):
             width, height = height, width
     return Photo(pixels, hashlib.sha256(data).hexdigest(), kind, width, height, tags)
+
+
+def check_photo(data: bytes, *, max_pixels: int = 50_000_000) -> None:
+    """Refuse what magic bytes and header alone tell is no usable photo; no pixel is decoded. Raises PhotoError."""
+    _header(data, max_pixels)
+
+
+def _header(data: bytes, max_pixels: int) -> tuple[str, Decoder]:
+    """The photo's format and its decoder, which has read the header only."""
+    if not data:
+        raise PhotoError("photo-empty", "The photo has no bytes. Check that the upload was complete and send it again.")
+    kind = sniff(data)
+    if kind is None:
+        raise PhotoError("unsupported-media-type", "This is no photo we can read. Send JPEG, PNG, WebP or HEIC.")
+    with _readable(kind, max_pixels):
+        opened = decoder(kind, data)
+        _check_size(*opened.size, max_pixels)
+    return kind, opened
+
+
+@contextmanager
+def _readable(kind: str, max_pixels: int) -> Iterator[None]:
+    """Turn whatever a decoder raises into a PhotoError."""
+    try:
+        yield
+    except (PhotoError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # WebP: Pillow's own cap comes first
+        raise _too_many_pixels("more", max_pixels) from None
+    except Exception as error:  # decoders answer broken files with a dozen kinds of exception, SyntaxError among them
+        name = {"webp": "WebP"}.get(kind, kind.upper())
+        message = f"The {name} photo is damaged or cut off. Send the original file again, or another photo."
+        raise PhotoError("photo-undecodable", message) from error
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
