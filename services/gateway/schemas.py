@@ -46,7 +46,7 @@ class Part(Api):
 
     name: str
     display: str
-    side: Side = Field(description="The vehicle's own left or right")
+    side: Side | None = Field(description="The vehicle's own left or right; null where the name leaves it open")
     share: float
 
 
@@ -142,7 +142,7 @@ class DamagedPart(Api):
 
     name: str
     display: str
-    side: Side
+    side: Side | None
     damages: list[str]
     findings: list[str] = Field(description="Ids of the findings")
     confidence: float = Field(description="The highest of its findings")

@@ -1,0 +1,144 @@
+"""One photo's walk: bytes -> photo -> segmentation -> crops -> second opinions -> findings. One decode."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from services.common.serving.errors import NotReady
+from services.common.serving.schemas import Instance, ModelInfo, ModelRef, Segmentation
+from services.common.serving.telemetry import STAGE_SECONDS
+from services.common.vision.crops import cut_crops
+from services.common.vision.photo import Photo, open_photo
+from services.gateway import schemas
+from services.gateway.assessment import findings
+from services.gateway.assessment.clients import Clients
+from services.gateway.assessment.fallback import Judged, judge
+from services.gateway.assessment.names import Names
+from services.gateway.assessment.policy import Policy
+from services.gateway.assessment.reasons import reason
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What one photo came to, and which models said so."""
+
+    width: int
+    height: int
+    vehicle: float
+    findings: list[schemas.Finding]
+    parts: list[schemas.SeenPart]
+    lookalikes: list[schemas.Lookalike]
+    reasons: list[schemas.Reason]
+    models: dict[str, ModelRef]
+    timings_ms: dict[str, float]
+
+
+async def assess(data: bytes, clients: Clients, policy: Policy, *, claim_id: str) -> Assessment:
+    """Assess one photo. CPU work runs in threads, so that many claims share one event loop.
+
+    Raises PhotoError for a photo that cannot be used and Problem where the segmenter or the classifier cannot answer;
+    the memory's outage is a reason for review, not an error.
+    """
+    watch = _Watch()
+    with watch("decode"):
+        photo = await asyncio.to_thread(open_photo, data, max_pixels=policy.max_pixels)
+    classifier = await _matching(clients)
+    with watch("segment"):
+        seen = await clients.segmenter.segment(photo.pixels)
+    models = {"segmenter": seen.model}
+    damages = [instance for instance in seen.instances if instance.kind == "damage"]
+    listed = sorted(damages, key=lambda damage: -damage.score)[: policy.max_findings]
+    judged: list[Judged] = []
+    if listed:
+        judged, models["classifier"] = await _second_opinions(
+            photo, listed, classifier, clients=clients, policy=policy, claim_id=claim_id, watch=watch
+        )
+    names = Names(classifier.vocabulary)
+    parts, fakes = ([i for i in seen.instances if i.kind == kind] for kind in ("part", "fake"))
+    with watch("describe"):
+        found = await asyncio.to_thread(findings.build, listed, judged, parts, fakes, names=names, policy=policy)
+        shown = [_seen_part(part, names) for part in parts]
+    return Assessment(
+        width=photo.width,
+        height=photo.height,
+        vehicle=seen.vehicle,
+        findings=found,
+        parts=shown,
+        lookalikes=[_lookalike(fake, names) for fake in fakes],
+        reasons=_reasons(seen, len(damages), len(listed), policy),
+        models=models,
+        timings_ms=watch.laps,
+    )
+
+
+async def _matching(clients: Clients) -> ModelInfo:
+    """The classifier's info, once it is certain that both models speak the same names."""
+    segmenter, classifier = await asyncio.gather(clients.segmenter.info(), clients.classifier.info())
+    if segmenter.names_hash != classifier.names_hash:
+        raise NotReady("The segmenter's pack and the classifier's speak different names; serve packs that match")
+    return classifier
+
+
+async def _second_opinions(
+    photo: Photo,
+    damages: list[Instance],
+    info: ModelInfo,
+    *,
+    clients: Clients,
+    policy: Policy,
+    claim_id: str,
+    watch: _Watch,
+) -> tuple[list[Judged], ModelRef]:
+    with watch("crop"):
+        crops = await asyncio.to_thread(
+            cut_crops,
+            photo.pixels,
+            [damage.box for damage in damages],
+            size=info.input_height,
+            resize=info.resize,
+            context=info.context,
+        )
+    with watch("classify"):
+        answer = await clients.classifier.classify(crops)
+    with watch("retrieve"):
+        judged = await judge(answer, info, clients.retrieval, policy, claim_id=claim_id)
+    return judged, answer.model
+
+
+def _seen_part(part: Instance, names: Names) -> schemas.SeenPart:
+    share = round(float(findings.decode(part).mean()), 4)
+    return schemas.SeenPart(**names.part(part.label, share).model_dump(), score=round(part.score, 4), box=part.box)
+
+
+def _lookalike(fake: Instance, names: Names) -> schemas.Lookalike:
+    return schemas.Lookalike(
+        label=fake.label, display=names.fake(fake.label), score=round(fake.score, 4), box=fake.box, mask=fake.mask
+    )
+
+
+def _reasons(seen: Segmentation, found: int, listed: int, policy: Policy) -> list[schemas.Reason]:
+    reasons = []
+    if seen.vehicle < policy.least_vehicle:
+        reasons.append(reason("no_vehicle"))
+    if found > listed:
+        reasons.append(reason("too_many_findings", f"{found} damages were found, the {listed} surest are listed"))
+    return reasons
+
+
+class _Watch:
+    """Milliseconds per stage of one photo, and the same for the metrics."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+        self.laps[stage] = round(seconds * 1000, 1)
+        STAGE_SECONDS.labels("gateway", stage).observe(seconds)

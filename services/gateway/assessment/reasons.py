@@ -1,0 +1,37 @@
+"""Why a person should look: every reason's code and its sentence, in one place."""
+
+from __future__ import annotations
+
+from services.gateway.schemas import Reason
+
+# What is said of a claim in which several findings have the same reason.
+SENTENCES = {
+    "low_confidence": "neither the model nor similar past cases are sure what it is",
+    "opinions_disagree": "the two models name different damages",
+    "memory_disagrees": "similar past cases overruled the model",
+    "memory_unavailable": "the model was unsure and the memory of past cases could not be asked",
+    "out_of_distribution": "it is unlike every past case",
+    "looks_fake": "it may be something that only looks like damage",
+    "impossible_on_part": "this damage does not occur on that part",
+    "part_unknown": "no part was recognised under it",
+    "no_vehicle": "hardly any vehicle is visible",
+    "too_many_findings": "more damages were found than are listed",
+    "photo_failed": "it could not be read",
+    "no_damage": "no damage was found on any photo",
+}
+
+
+def reason(code: str, text: str | None = None) -> Reason:
+    """A reason with its own sentence, or with the general one."""
+    return Reason(code=code, text=_sentence(text or SENTENCES[code]))
+
+
+def gathered(code: str, count: int, thing: str, only: Reason | None) -> Reason:
+    """The same reason `count` times, said once for the whole claim."""
+    if count == 1 and only is not None:
+        return only
+    return Reason(code=code, text=f"{count} {thing}s: {SENTENCES[code]}.")
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -1,0 +1,57 @@
+"""The gateway's and its worker's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.common.serving.settings import ServiceSettings
+
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(ServiceSettings):
+    """`CLAIMSIGHT_GATEWAY_<NAME>`, `--<name>` or a secret file named by `CLAIMSIGHT_GATEWAY_<NAME>_FILE`."""
+
+    model_config = SettingsConfigDict(env_prefix="CLAIMSIGHT_GATEWAY_")
+
+    port: int = 8080
+    data: Path = Field(Path("data"), description="folder of the records and photos, unless the next two say otherwise")
+    database_url: str = Field("", description="sqlite:///path or postgresql://user:password@host/name")
+    photos_url: str = Field("", description="a folder, or s3://bucket/prefix")
+    redis_url: str = Field("redis://127.0.0.1:6379", description="Redis or Valkey: the queue")
+
+    segmenter_url: str = "http://127.0.0.1:8001"
+    classifier_url: str = "http://127.0.0.1:8002"
+    retrieval_url: str = "http://127.0.0.1:8003"
+
+    max_photos: int = Field(20, ge=1, description="per claim")
+    max_photo_bytes: int = Field(20 * MEBIBYTE, ge=1)
+    max_claim_bytes: int = Field(100 * MEBIBYTE, ge=1, description="all photos of a claim together")
+    max_photo_pixels: int = Field(50_000_000, ge=1, description="by the header, before anything is decoded")
+    max_queue: int = Field(200, ge=1, description="unfinished claims; beyond it a claim is refused with 503")
+
+    worker_concurrency: int = Field(2, ge=1, description="claims at once: one decodes while another is at a model")
+    lock_seconds: float = Field(15, gt=0, description="a worker silent for so long loses its claim to another")
+    requeue_seconds: float = Field(15, gt=0, description="how often the records are compared with the queue")
+    claim_patience_seconds: float = Field(3600, gt=0, description="how long a claim waits for a model service")
+    drain_seconds: float = Field(25, gt=0, description="time for claims in flight when the worker is stopped")
+
+    tau: float = Field(0.6, ge=0, le=1, description="accept a calibrated probability above it (CropResMoE)")
+    blend: float = Field(0.7, ge=0, le=1, description="lambda: the model's share beside the neighbours' vote")
+    neighbours: int = Field(15, ge=1, le=100, description="k of the vote")
+    out_of_distribution: float = Field(0.5, ge=0, le=2, description="least cosine distance that counts as unlike all")
+    fake_doubt: float = Field(0.3, ge=0, le=1, description="fake score from which a damage goes to review")
+    least_vehicle: float = Field(0.02, ge=0, le=1, description="share of a photo that a vehicle must cover")
+    max_findings: int = Field(30, ge=1, description="per photo, the surest first")
+
+    @property
+    def records(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data.resolve() / 'records.db'}"
+
+    @property
+    def photo_store(self) -> str:
+        return self.photos_url or str(self.data / "store")
