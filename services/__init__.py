@@ -1,0 +1,5 @@
+"""Claimsight's services."""
+
+from importlib.metadata import version
+
+VERSION = version("claimsight")
