@@ -84,6 +84,7 @@ class Manifest(_Entry):
     max_batch: int = Field(default=8, ge=1)
     files: dict[str, PackFile]  # fp32 | fp16 | int8 | golden | memory
     tolerance: float = 1e-3  # largest |difference| to the golden outputs on the CPU provider
+    parity: float = 0.05  # largest relative error (norm of the difference over norm) of other providers and precisions
     metrics: list[Metric] = []
     data: list[DataSource] = []
 

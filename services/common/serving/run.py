@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import prometheus_client
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -14,6 +15,8 @@ DRAIN_S = 30  # longest wait for requests in flight after SIGTERM; compose allow
 def serve(app: ASGIApp, settings: ServiceSettings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. One worker: one process owns the device."""
     configure_logging(settings.log_level, settings.log_format)
+    if settings.metrics_port:
+        prometheus_client.start_http_server(settings.metrics_port, addr=settings.host)
     uvicorn.run(
         app,
         host=settings.host,

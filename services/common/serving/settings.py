@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
+from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -32,13 +34,36 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CLAIMSIGHT_", extra="ignore", cli_kebab_case=True)
 
-    host: str = "127.0.0.1"
-    port: int = 8080
-    log_level: str = "info"
-    log_format: str = "json"  # json | console
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every one of this machine")
+    port: int = Field(8080, ge=0, le=65535)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+    metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus metrics, on a port of their own; 0: nowhere")
+
+    @classmethod
+    def from_command_line(cls, prog: str, arguments: list[str] | None = None) -> Self:
+        """Read flags, then environment, then secret files. A value that does not fit ends the process, saying which."""
+        try:
+            return cls(_cli_parse_args=sys.argv[1:] if arguments is None else arguments, _cli_prog_name=prog)
+        except ValidationError as error:
+            lines = [f"--{'.'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors()]
+            sys.exit("\n".join([f"{prog}: a setting is not valid", *lines]))
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]
         cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (sources["init_settings"], sources["env_settings"], _FileSecrets(settings_cls))
+
+
+class ModelSettings(ServiceSettings):
+    """What a service with one model has."""
+
+    pack: Path = Field(description="model pack: a version folder, or a folder whose newest version is meant")
+    provider: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field("auto", description="auto: the fastest")
+    precision: Literal["auto", "fp32", "fp16", "int8"] = Field("auto", description="auto: fp16 on a GPU, else fp32")
+    require_gpu: bool = Field(False, description="rather fail than run without a GPU")
+    threads: int = Field(0, ge=0, le=256, description="of one model run on the CPU; 0: the cores this process may use")
+    max_batch: int = Field(8, ge=1, le=64, description="rows in one run, at most what the pack allows")
+    queue_rows: int = Field(64, ge=1, description="rows that may wait for the model; beyond it 503")
+    engines: Path | None = Field(None, description="folder where TensorRT keeps its engines between starts")

@@ -9,8 +9,7 @@ import logging
 import sys
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram, make_asgi_app
-from starlette.types import ASGIApp
+from prometheus_client import Counter, Gauge, Histogram
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
 _STAGE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4)
@@ -42,12 +41,6 @@ def count_request(service: str, route: str, status: int, seconds: float) -> None
 def log_request(service: str, method: str, route: str, status: int, seconds: float) -> None:
     log = _log.debug if route in _QUIET_ROUTES else _log.info
     log("request", service=service, method=method, route=route, status=status, ms=round(seconds * 1000, 1))
-
-
-def metrics_app() -> ASGIApp:
-    """Prometheus' text format as an app of its own: mount it on a port that the public cannot reach."""
-    app: ASGIApp = make_asgi_app()
-    return app
 
 
 def configure_logging(level: str = "info", log_format: str = "json") -> None:

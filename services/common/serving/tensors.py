@@ -14,7 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from services.common.serving.errors import InvalidRequest, PayloadTooLarge
+from services.common.serving.errors import InvalidRequest
 
 MEDIA_TYPE = "application/vnd.safetensors"
 
@@ -47,10 +47,11 @@ def dump(tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]
     return safetensors.numpy.save(plain, dict(metadata) if metadata else None)
 
 
-def load(data: bytes, specs: Mapping[str, Spec], *, max_bytes: int | None = None) -> Tensors:
-    """Exactly the arrays that `specs` names. Raises InvalidRequest saying which one is not as expected."""
-    if max_bytes is not None and len(data) > max_bytes:
-        raise PayloadTooLarge(f"The tensors are {len(data)} bytes; at most {max_bytes} are accepted.")
+def load(data: bytes, specs: Mapping[str, Spec]) -> Tensors:
+    """Exactly the arrays that `specs` names. Raises InvalidRequest saying which one is not as expected.
+
+    No array can be larger than `data`, and the app's body limit caps that.
+    """
     try:
         found: Tensors = safetensors.numpy.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
@@ -62,6 +63,17 @@ def load(data: bytes, specs: Mapping[str, Spec], *, max_bytes: int | None = None
             array = found[name]
             raise InvalidRequest(f"{name} must be {spec}; it is {array.dtype}{list(array.shape)}.")
     return found
+
+
+def request_body(content: str) -> dict[str, object]:
+    """OpenAPI's description of a request whose body is safetensors with `content`."""
+    return {"requestBody": {"required": True, **answer(content)}}
+
+
+def answer(content: str) -> dict[str, object]:
+    """OpenAPI's description of safetensors with `content`."""
+    schema = {"type": "string", "format": "binary"}
+    return {"description": f"safetensors with {content}", "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def metadata(data: bytes) -> dict[str, str]:

@@ -1,0 +1,211 @@
+"""One graph of a pack on one provider, proven against the pack's golden outputs before it may answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnxruntime as ort
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from services.common.serving import providers
+from services.common.serving.modelpack import Pack, PackError
+from services.common.serving.providers import Plan, ProviderSetting, ProviderUnavailable, Rung
+from services.common.serving.schemas import ModelRef
+
+Precision = Literal["fp32", "fp16", "int8"]
+Outputs = dict[str, NDArray[np.float32]]
+
+
+class SessionError(Exception):
+    """No provider can run this pack as the settings ask. The message lists what was tried and what to do."""
+
+
+class NotFiniteError(Exception):
+    """The graph answered NaN or infinity: an error, never "no damage"."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a service expects of its graph: one uint8 input [B, *row] and these float32 outputs."""
+
+    input_name: str
+    outputs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the settings ask for."""
+
+    provider: ProviderSetting = "auto"
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    require_gpu: bool = False
+    threads: int = 0  # 0: the cores this process may use
+    max_batch: int = 8
+    cache_dir: Path | None = None
+
+
+class Session:
+    """Runs rows through the graph. One thread uses it at a time: the batcher's."""
+
+    def __init__(
+        self, inner: ort.InferenceSession, *, pack: Pack, rung: Rung, precision: Precision, max_batch: int
+    ) -> None:
+        self._inner = inner
+        self._input = inner.get_inputs()[0].name
+        self._names = [output.name for output in inner.get_outputs()]
+        self._pads = rung.gpu  # engines and kernels are tuned per batch size there; on a CPU padding is only work
+        self.buckets = buckets(max_batch)
+        self.row_shape: tuple[int, ...] = (pack.manifest.input.height, pack.manifest.input.width, 3)
+        self.providers: list[str] = [name for name, _ in providers.placement(inner).most_common()]
+        self.notes = ""
+        self.ref = ModelRef(
+            name=pack.manifest.name,
+            version=pack.manifest.version,
+            sha256=pack.manifest.files[precision].sha256,
+            precision=precision,
+            provider=rung.provider,
+        )
+
+    def run(self, rows: NDArray[np.uint8]) -> Outputs:
+        """`rows`: uint8 [n, h, w, 3], n at most the largest bucket; answers float32 arrays [n, ...] by name.
+
+        Raises NotFiniteError, or whatever ONNX Runtime raises.
+        """
+        n = len(rows)
+        if self._pads and (padding := next(b for b in self.buckets if b >= n) - n):
+            rows = np.concatenate([rows, np.zeros((padding, *rows.shape[1:]), np.uint8)])
+        found = self._inner.run(self._names, {self._input: rows})
+        outputs = {name: np.asarray(array[:n]) for name, array in zip(self._names, found, strict=True)}
+        for name, array in outputs.items():
+            if not np.isfinite(array).all():
+                raise NotFiniteError(f"the output {name} holds NaN or infinity")
+        return outputs
+
+    def warm_up(self) -> float:
+        """Run every batch size once: the first run of each allocates, and on a GPU compiles. Answers seconds."""
+        started = time.perf_counter()
+        for size in self.buckets:
+            self.run(np.zeros((size, *self.row_shape), np.uint8))
+        return time.perf_counter() - started
+
+
+def buckets(max_batch: int) -> tuple[int, ...]:
+    """The batch sizes to warm: powers of two up to `max_batch`, and `max_batch` itself."""
+    return (*(size for size in (1, 2, 4, 8, 16, 32, 64) if size < max_batch), max_batch)
+
+
+def open_pack(pack: Pack, contract: Contract, choice: Choice) -> Session:
+    """The pack's graph on the first rung of the ladder that really runs it and agrees with its golden outputs.
+
+    The fp32 graph must give the golden outputs on the plain CPU provider within the pack's `tolerance`; the chosen
+    provider and precision, which may round differently, within its `parity`. Raises PackError and SessionError.
+    """
+    golden = _Golden(pack, contract)
+    tried: list[str] = []
+    for rung in providers.ladder(choice.provider, require_gpu=choice.require_gpu):
+        precision = _precision(pack, choice, rung)
+        plan = _plan(pack, contract, choice, precision)
+        try:
+            session = _open(rung, plan, pack, precision)
+            if rung.provider == providers.CPU and precision == "fp32":
+                golden.must_hold(session)  # this session is itself the plain CPU one: no second is needed
+            else:
+                golden.must_be_near(session)
+                golden.must_hold(_open(_CPU_RUNG, _plan(pack, contract, choice, "fp32"), pack, "fp32"))
+        except ProviderUnavailable as error:
+            tried.append(f"{rung.setting}: {error}")
+            continue
+        session.notes = "; ".join(tried)
+        return session
+    wish = f"provider={choice.provider}" + (" with require_gpu" if choice.require_gpu else "")
+    raise SessionError(
+        f"No provider can run {pack.manifest.name} {pack.manifest.version} with {wish} ({'; '.join(tried) or 'none'}). "
+        "Use provider=auto, or mend what is named here."
+    )
+
+
+def _open(rung: Rung, plan: Plan, pack: Pack, precision: Precision) -> Session:
+    inner = providers.open_session(rung, plan)
+    return Session(inner, pack=pack, rung=rung, precision=precision, max_batch=plan.max_batch)
+
+
+def _plan(pack: Pack, contract: Contract, choice: Choice, precision: Precision) -> Plan:
+    shape = pack.manifest.input
+    return Plan(
+        graph=pack.read(precision),
+        threads=choice.threads or providers.cpu_threads(),
+        input_name=contract.input_name,
+        input_shape=(shape.height, shape.width, 3),
+        max_batch=min(choice.max_batch, pack.manifest.max_batch),
+        half=precision == "fp16",
+        cache_dir=choice.cache_dir,
+    )
+
+
+def _precision(pack: Pack, choice: Choice, rung: Rung) -> Precision:
+    if choice.precision != "auto":
+        return choice.precision
+    return "fp16" if rung.gpu and "fp16" in pack.manifest.files else "fp32"
+
+
+class _Golden:
+    """One input and what the exporter got for it on the plain CPU provider."""
+
+    def __init__(self, pack: Pack, contract: Contract) -> None:
+        self._where = f"{pack.folder}: files.golden"
+        self._tolerance, self._parity = pack.manifest.tolerance, pack.manifest.parity
+        arrays = safetensors.numpy.load(pack.read("golden"))
+        if arrays.keys() != {contract.input_name, *contract.outputs}:
+            wanted = ", ".join([contract.input_name, *contract.outputs])
+            raise PackError(f"{self._where}: must hold {wanted}; it holds {', '.join(sorted(arrays))}")
+        self._rows = arrays.pop(contract.input_name)[:1]  # one row proves the graph; more would only cost start-up
+        size = (pack.manifest.input.height, pack.manifest.input.width, 3)
+        if self._rows.dtype != np.uint8 or self._rows.shape != (1, *size):
+            raise PackError(f"{self._where}: {contract.input_name} must be uint8[1, {size[0]}, {size[1]}, 3]")
+        self._expected: Mapping[str, NDArray[np.float32]] = {name: array[:1] for name, array in arrays.items()}
+
+    def must_hold(self, session: Session) -> None:
+        """Raises PackError unless the largest difference is within the pack's tolerance."""
+        try:
+            found = session.run(self._rows)
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            raise PackError(f"{self._where}: the graph cannot run its input: {_first_line(error)}") from error
+        if _shapes(found) != _shapes(self._expected):
+            raise PackError(f"{self._where}: names and shapes are not those that the graph answers")
+        for name, expected in self._expected.items():
+            worst = float(np.abs(found[name] - expected).max())
+            if not worst <= self._tolerance:
+                raise PackError(
+                    f"{self._where}: {name} differs by {worst:.3g} on the CPU, and {self._tolerance:g} is allowed. "
+                    "The graph does not compute what was exported; export the pack again."
+                )
+
+    def must_be_near(self, session: Session) -> None:
+        """Raises ProviderUnavailable unless every output's relative error is within the pack's parity."""
+        try:
+            found = session.run(self._rows)
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            raise ProviderUnavailable(f"the trial run failed: {_first_line(error)}") from error
+        if _shapes(found) != _shapes(self._expected):
+            raise ProviderUnavailable("names and shapes are not those of the golden outputs")
+        for name, expected in self._expected.items():
+            off = float(np.linalg.norm(found[name] - expected) / max(float(np.linalg.norm(expected)), 1e-6))
+            if not off <= self._parity:
+                raise ProviderUnavailable(f"{name} is {off:.1%} off the golden output ({self._parity:.0%} is allowed)")
+
+
+def _shapes(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+_CPU_RUNG = providers.ladder("cpu")[0]

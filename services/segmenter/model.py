@@ -1,0 +1,56 @@
+"""ALBERT behind its graph: what goes in, what comes out, and what that means for one photo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.serving.modelpack import Manifest
+from services.common.serving.schemas import Instance, Mask, ModelRef, Scored, Segmentation
+from services.common.serving.session import Contract
+from services.common.vision.instances import DecodedInstance, decode_instances
+from services.common.vision.masks import encode
+from services.common.vision.resample import resize
+
+CONTRACT = Contract(
+    input_name="photo",
+    outputs=(
+        "mask_logits",
+        "objectness",
+        "iou",
+        "damage_logits",
+        "fake_logits",
+        "part_logits",
+        "damaged_logits",
+    ),
+)
+
+
+def prepare(pixels: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:
+    """uint8 [h, w, 3] -> [1, H, W, 3], stretched to the graph's size: normalised coordinates survive that unchanged."""
+    return resize(pixels, manifest.input.height, manifest.input.width)[None]
+
+
+def read(outputs: Mapping[str, NDArray[np.float32]], manifest: Manifest, model: ModelRef) -> Segmentation:
+    """The graph's outputs for one photo (batch axis of 1) as instances."""
+    photo = {name: array[0] for name, array in outputs.items()}
+    found = decode_instances(
+        photo, vocabulary=manifest.vocabulary, supported=manifest.supported, thresholds=manifest.thresholds
+    )
+    vehicle = float((photo["part_logits"].argmax(0) != 0).mean())  # channel 0 is "no part"
+    return Segmentation(model=model, instances=[_instance(thing) for thing in found], vehicle=vehicle)
+
+
+def _instance(thing: DecodedInstance) -> Instance:
+    size, counts = encode(thing.mask)
+    return Instance(
+        kind=thing.kind,
+        label=thing.label,
+        score=thing.score,
+        labels=[Scored(label=label, score=score) for label, score in thing.labels],
+        fake_score=thing.fake_score,
+        box=thing.box,
+        mask=Mask(size=size, counts=counts),
+    )
