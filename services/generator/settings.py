@@ -15,5 +15,5 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="CLAIMSIGHT_GENERATOR_")
 
-    port: int = 8004
+    port: int = Field(8004, ge=0, le=65535)
     base_model: Path | None = Field(None, description="folder of the diffusion model; without one nothing is generated")

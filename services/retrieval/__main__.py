@@ -17,7 +17,7 @@ from services.retrieval.settings import Settings
 def main() -> None:
     arguments = sys.argv[1:]
     rebuilding = arguments[:1] == ["rebuild"]
-    settings = Settings(_cli_parse_args=arguments[rebuilding:], _cli_prog_name="python -m services.retrieval")
+    settings = Settings.from_command_line("python -m services.retrieval", arguments[rebuilding:])
     if rebuilding:
         rebuild(settings)
     else:

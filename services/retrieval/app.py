@@ -26,14 +26,9 @@ from services.retrieval.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+_MAX_K = 100
+_MAX_EMBEDDINGS = 256  # in one search: more crops than a photo has
 _EMBEDDING = {"embedding": Spec("float32", (None, None))}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "safetensors with `embedding`: float32 [n, d], each row of length 1",
-        "content": {tensors.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
 
 
 class Retrieval:
@@ -70,12 +65,7 @@ class Retrieval:
         return Readiness("failed" if self._failure else "loading", self._failure)
 
     def info(self) -> RetrievalInfo:
-        if self._memory is None:
-            state, notes = ("failed", self._failure) if self._failure else ("loading", "")
-            return RetrievalInfo.model_validate(
-                {"state": state, "notes": notes, "backbone": "", "embedding_dim": 0, "rows": 0}
-            )
-        memory = self._memory
+        memory = self.memory
         return RetrievalInfo(state="ready", backbone=memory.backbone, embedding_dim=memory.dimension, rows=len(memory))
 
     def _open(self) -> Memory:
@@ -104,10 +94,10 @@ def build_app(settings: Settings) -> FastAPI:
         """Which memory this is: how many cases, and which backbone's embeddings it understands."""
         return retrieval.info()
 
-    @app.post("/v1/search", openapi_extra=_BODY)
+    @app.post("/v1/search", openapi_extra=tensors.request_body("`embedding`: float32 [n, d], rows of length 1"))
     async def search(
         request: Request,
-        k: Annotated[int, Query(ge=1, le=settings.max_k, description="neighbours per embedding")] = 15,
+        k: Annotated[int, Query(ge=1, le=_MAX_K, description="neighbours per embedding")] = 15,
         exclude_claim: Annotated[
             str | None, Query(max_length=40, description="leave this claim's own crops out")
         ] = None,
@@ -118,8 +108,8 @@ def build_app(settings: Settings) -> FastAPI:
         """For each embedding its nearest past cases, nearest first."""
         memory = retrieval.memory
         embeddings = tensors.load(await request.body(), _EMBEDDING)["embedding"].astype(np.float32, copy=False)
-        if len(embeddings) > settings.max_embeddings:
-            raise PayloadTooLarge(f"At most {settings.max_embeddings} embeddings in one search; send several.")
+        if len(embeddings) > _MAX_EMBEDDINGS:
+            raise PayloadTooLarge(f"At most {_MAX_EMBEDDINGS} embeddings in one search; send several.")
         return await asyncio.to_thread(memory.search, embeddings, k=k, exclude_claim=exclude_claim, backbone=backbone)
 
     return app

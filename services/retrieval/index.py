@@ -19,6 +19,7 @@ from chromadb.api.collection_configuration import CreateHNSWConfiguration
 from chromadb.config import Settings as ChromaSettings
 from chromadb.errors import ChromaError
 from numpy.typing import NDArray
+from ulid import ULID
 
 Hit = tuple[str, float]  # id and cosine distance in [0, 2]
 Binding = Mapping[str, str]  # what an index belongs to: the backbone of its embeddings, the pack it began with
@@ -37,47 +38,46 @@ class IndexUnusable(Exception):
 class NeighbourIndex:
     """An open index over embeddings of one backbone. One process at a time may hold a folder."""
 
-    def __init__(self, client: Client, folder: Path) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._folder = folder
         self._collection = client.get_collection(_COLLECTION, embedding_function=None)
 
     @classmethod
     def open(cls, folder: Path, binding: Binding, *, rows: int) -> NeighbourIndex:
         """Open what `build` left. Raises IndexUnusable: half-written, damaged, of another backbone, or out of date."""
-        _check_seal(folder)
-        client: Client | None = None
+        generation = _sealed(folder)
         try:
-            client = _client(folder)
-            index = cls(client, folder)
-            index._check(binding, rows)
-            return index
-        except (ChromaError, ValueError, KeyError, IndexUnusable) as error:
-            if client is not None:
-                client.close()
+            index = cls(_client(generation))
+        except (ChromaError, ValueError, KeyError) as error:
             raise IndexUnusable(str(error)) from error
+        try:
+            index._check(binding, rows)
+        except IndexUnusable:
+            index.close()
+            raise
+        return index
 
     @classmethod
     def build(
         cls, folder: Path, binding: Binding, batches: Iterable[tuple[list[str], NDArray[np.float32]]]
     ) -> NeighbourIndex:
-        """Build the index anew from ids and float32 [n, d] batches, and seal it once it is complete."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        client = _client(folder)
+        """Build the index anew from ids and float32 [n, d] batches; only a complete one takes the former one's place.
+
+        Each build has a folder of its own: ChromaDB keeps what it once opened at a path, even when that was damaged.
+        """
+        generation = folder / str(ULID())
+        generation.mkdir(parents=True)
+        client = _client(generation)
         collection = client.create_collection(
-            _COLLECTION,
-            embedding_function=None,
-            metadata=dict(binding),
-            configuration={"hnsw": _HNSW},
+            _COLLECTION, embedding_function=None, metadata=dict(binding), configuration={"hnsw": _HNSW}
         )
         most = client.get_max_batch_size()
         for ids, embeddings in batches:
             for start in range(0, len(ids), most):
                 # upsert, because `add` ignores an id that it already knows without a word
                 collection.upsert(ids=ids[start : start + most], embeddings=embeddings[start : start + most])
-        _seal(folder)
-        return cls(client, folder)
+        _seal(folder, generation)
+        return cls(client)
 
     def __len__(self) -> int:
         return self._collection.count()
@@ -109,30 +109,37 @@ def _client(folder: Path) -> Client:
     return cast(Client, client)
 
 
-def _seal(folder: Path) -> None:
-    """Write down what the index files are, last of all: a folder without a seal was not finished."""
-    seal = folder / _SEAL
-    beside = seal.with_suffix(".new")
-    beside.write_text(json.dumps(_hashes(folder)), encoding="utf-8")
-    beside.replace(seal)
+def _seal(folder: Path, generation: Path) -> None:
+    """Name the generation that counts and what its files are, last of all; then drop the others."""
+    beside = folder / f"{_SEAL}.new"
+    beside.write_text(json.dumps({"generation": generation.name, "files": _hashes(generation)}), encoding="utf-8")
+    beside.replace(folder / _SEAL)
+    for other in folder.iterdir():
+        if other.is_dir() and other != generation:
+            shutil.rmtree(other, ignore_errors=True)
 
 
-def _check_seal(folder: Path) -> None:
-    """ChromaDB does not check its HNSW files: a damaged one answers nonsense or ends the process by SIGSEGV."""
+def _sealed(folder: Path) -> Path:
+    """The generation that counts, its files unchanged since they were sealed.
+
+    ChromaDB does not check its HNSW files: a damaged one answers nonsense or ends the process with SIGSEGV.
+    """
     try:
-        sealed = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        seal = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
+        generation, files = folder / Path(seal["generation"]).name, seal["files"]
     except FileNotFoundError:
         raise IndexUnusable("there is none, or it was not finished") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise IndexUnusable("its seal cannot be read") from error
-    if sealed != _hashes(folder):
+    if not generation.is_dir() or files != _hashes(generation):
         raise IndexUnusable("its files are not as they were written")
+    return generation
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of the HNSW files. chroma.sqlite3 is left out: it changes whenever it is opened and checks itself."""
+    """SHA-256 of the HNSW files. chroma.sqlite3 is left out: it changes whenever it is opened, and checks itself."""
     hashes = {}
-    for path in sorted(folder.glob("*/*.bin")) + sorted(folder.glob("*/*.pickle")):
+    for path in sorted(folder.glob("*/*")):
         with path.open("rb") as file:
             hashes[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes

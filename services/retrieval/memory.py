@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from pathlib import Path
 from typing import cast, get_args
@@ -47,13 +49,13 @@ class Memory:
         if not manifest.backbone:
             raise PackError(f"{pack.folder}: names no backbone, so nobody can know whose embeddings these are.")
         rows = MemoryRows(database_url)
-        sha256 = manifest.files["memory"].sha256
-        if not rows.has_pack(sha256):
+        identity = _identity(manifest)
+        if not rows.has_pack(identity):
             started = time.perf_counter()
             cases = _rows_of(pack)
-            rows.load_pack(sha256, manifest.name, manifest.version, cases)
+            rows.load_pack(identity, manifest.name, manifest.version, cases)
             log.info("memory pack loaded", rows=len(cases), seconds=round(time.perf_counter() - started, 2))
-        index = _open_index(rows, folder / "index", manifest.backbone, sha256, rebuild=rebuild)
+        index = _open_index(rows, folder / "index", manifest.backbone, identity, rebuild=rebuild)
         return cls(rows, index, backbone=manifest.backbone, dimension=manifest.embedding_dim)
 
     def __len__(self) -> int:
@@ -155,6 +157,12 @@ def _rows_of(pack: Pack) -> list[Row]:
         )
         for position in range(len(embedding))
     ]
+
+
+def _identity(manifest: Manifest) -> str:
+    """SHA-256 over everything that makes the rows: the file, and what the manifest says its numbers mean."""
+    meaning = [manifest.name, manifest.version, manifest.files["memory"].sha256, manifest.backbone, manifest.names_hash]
+    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
 
 
 def _prefix(manifest: Manifest) -> str:

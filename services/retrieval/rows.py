@@ -52,7 +52,7 @@ _rows = Table(
 _packs = Table(
     "memory_packs",
     _metadata,
-    Column("sha256", String(64), primary_key=True),
+    Column("identity", String(64), primary_key=True),
     Column("name", String(64), nullable=False),
     Column("version", String(64), nullable=False),
     Column("rows", Integer, nullable=False),
@@ -104,12 +104,14 @@ class MemoryRows:
     def close(self) -> None:
         self._engine.dispose()
 
-    def has_pack(self, sha256: str) -> bool:
-        """Whether the memory pack with this file hash is what the training rows came from."""
+    def has_pack(self, identity: str) -> bool:
+        """Whether the training rows came from the memory pack with this hash."""
         with self._engine.connect() as connection:
-            return connection.execute(select(_packs.c.sha256).where(_packs.c.sha256 == sha256)).first() is not None
+            return (
+                connection.execute(select(_packs.c.identity).where(_packs.c.identity == identity)).first() is not None
+            )
 
-    def load_pack(self, sha256: str, name: str, version: str, rows: Sequence[Row]) -> None:
+    def load_pack(self, identity: str, name: str, version: str, rows: Sequence[Row]) -> None:
         """Put `rows` in the place of all training rows; corrections by people stay."""
         now = _now_ms()
         with self._engine.begin() as connection:
@@ -118,7 +120,7 @@ class MemoryRows:
             for start in range(0, len(rows), _PER_STATEMENT):
                 values = [{**asdict(row), "created_at": now} for row in rows[start : start + _PER_STATEMENT]]
                 connection.execute(insert(_rows), values)
-            pack = {"sha256": sha256, "name": name, "version": version, "rows": len(rows), "loaded_at": now}
+            pack = {"identity": identity, "name": name, "version": version, "rows": len(rows), "loaded_at": now}
             connection.execute(insert(_packs), [pack])
 
     def count(self, backbone: str) -> int:

@@ -15,12 +15,10 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="CLAIMSIGHT_RETRIEVAL_")
 
-    port: int = 8003
+    port: int = Field(8003, ge=0, le=65535)
     pack: Path = Field(Path("models/memory"), description="memory pack: a version folder, or its newest version")
     data: Path = Field(Path("data/memory"), description="folder of the index, and of the rows unless the next says so")
     database_url: str = Field("", description="sqlite:///path or postgresql://user:password@host/name")
-    max_k: int = Field(100, ge=1, description="neighbours per embedding in one search")
-    max_embeddings: int = Field(256, ge=1, description="embeddings in one search")
 
     @property
     def rows_url(self) -> str:

@@ -1,0 +1,82 @@
+"""Retrieval's routes, asked by the client that the pipeline uses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from services.common.serving import folderlock, tensors
+from services.common.serving.clients import HttpRetrieval, in_process
+from services.common.serving.errors import InvalidRequest
+from services.retrieval.app import build_app
+from services.retrieval.settings import Settings
+from tests.packs import BACKBONE
+from tests.unit.retrieval import cases
+
+
+@asynccontextmanager
+async def _running(pack: Path, data: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    app = build_app(Settings(pack=pack, data=data))
+    async with app.router.lifespan_context(app), in_process(app) as http:
+        for _ in range(1000):
+            if "being loaded" not in (await http.get("/v1/info")).text:
+                break
+            await asyncio.sleep(0.01)
+        yield http
+
+
+@pytest.fixture
+async def http(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    async with _running(cases.pack(tmp_path / "pack").folder, tmp_path / "data") as client:
+        yield client
+
+
+async def test_the_client_gets_neighbours_nearest_first(http: httpx2.AsyncClient) -> None:
+    client = HttpRetrieval(http)
+    info = await client.info()
+    assert (info.rows, info.embedding_dim, info.backbone) == (cases.ROWS, cases.DIMENSION, BACKBONE)
+    queries = cases.unit(cases.arrays()["embedding"])[:3]
+    found = await client.search(queries, k=4, exclude_claim="clm_x")
+    assert [row[0].id for row in found] == ["memory-1/0", "memory-1/1", "memory-1/2"]
+    assert all(len(row) == 4 for row in found)
+
+
+async def test_a_body_that_is_no_embedding_gets_a_problem_document(http: httpx2.AsyncClient) -> None:
+    wrong = tensors.dump({"embedding": np.zeros((1, cases.DIMENSION), np.float64)})
+    for body in (b"", b"not tensors", wrong):
+        answer = await http.post("/v1/search", content=body)
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "embedding" in answer.json()["detail"]
+    many = tensors.dump({"embedding": np.zeros((257, 4), np.float32)})
+    assert (await http.post("/v1/search", content=many)).status_code == 413
+    assert (await http.post("/v1/search?k=0", content=wrong)).status_code in (400, 422)
+
+
+async def test_an_embedding_of_another_length_is_told_how_to_rebuild(http: httpx2.AsyncClient) -> None:
+    with pytest.raises(InvalidRequest, match=r"services\.retrieval rebuild"):
+        await HttpRetrieval(http).search(np.eye(1, 5, dtype=np.float32), k=1)
+
+
+async def test_a_missing_pack_is_not_ready_and_says_where_it_looked(tmp_path: Path) -> None:
+    async with _running(tmp_path / "nowhere", tmp_path / "data") as http:
+        ready = await http.get("/health/ready")
+        assert ready.status_code == 503
+        assert "nowhere" in ready.json()["detail"]
+        assert (await http.get("/health/live")).status_code == 200
+        search = await http.post("/v1/search", content=tensors.dump({"embedding": np.eye(1, 4, dtype=np.float32)}))
+        assert search.status_code == 503
+
+
+async def test_two_services_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    pack = cases.pack(tmp_path / "pack").folder
+    with folderlock.held(tmp_path / "data"):
+        async with _running(pack, tmp_path / "data") as http:
+            ready = await http.get("/health/ready")
+            assert "in use by another" in ready.json()["detail"]
