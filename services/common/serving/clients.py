@@ -37,7 +37,9 @@ _CONNECT_S = 2.0  # our services are neighbours: who does not take the call in t
 
 
 class Segmenter(Protocol):
-    async def info(self) -> ModelInfo: ...
+    async def info(self, *, fresh: bool = False) -> ModelInfo:
+        """What runs there; `fresh` asks the service even where the answer is known. Raises Problem."""
+        ...
 
     async def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
         """`pixels`: uint8 [h, w, 3], upright RGB. Raises Problem (NotReady, DeadlineExceeded, ...)."""
@@ -45,7 +47,7 @@ class Segmenter(Protocol):
 
 
 class Classifier(Protocol):
-    async def info(self) -> ModelInfo: ...
+    async def info(self, *, fresh: bool = False) -> ModelInfo: ...
 
     async def classify(self, crops: NDArray[np.uint8]) -> Classification:
         """`crops`: uint8 [n, size, size, 3], n >= 1, as `vision.crops.cut_crops` makes them."""
@@ -131,8 +133,8 @@ class _ModelService(_Service):
 
     _info: ModelInfo | None = None
 
-    async def info(self) -> ModelInfo:
-        if self._info is None:
+    async def info(self, *, fresh: bool = False) -> ModelInfo:
+        if self._info is None or fresh:
             answer = await self._get("/v1/info")
             try:
                 info = ModelInfo.model_validate_json(answer.content)
