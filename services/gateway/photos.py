@@ -1,16 +1,18 @@
-"""Where photos and overlays lie: files by SHA-256 in a folder, or the same in an S3-compatible store."""
+"""Where photos and the pictures made from them lie: by SHA-256 in a folder or an S3-compatible store."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import obstore
 from obstore.store import LocalStore, from_url
 
 from services.common.serving.errors import NotReady
+
+Picture = Literal["overlay", "preview"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -42,11 +44,12 @@ class PhotoStore:
             raise LookupError(f"photo {sha256} is not in the store")
         return data
 
-    async def put_overlay(self, photo_id: str, data: bytes) -> None:
-        await self._put(f"overlays/{photo_id}.webp", data)
+    async def put_picture(self, kind: Picture, photo_id: str, data: bytes) -> None:
+        """Keep a picture that was derived from a photo of ours."""
+        await self._put(f"{kind}s/{photo_id}.webp", data)
 
-    async def get_overlay(self, photo_id: str) -> bytes | None:
-        return await self._get(f"overlays/{photo_id}.webp")
+    async def get_picture(self, kind: Picture, photo_id: str) -> bytes | None:
+        return await self._get(f"{kind}s/{photo_id}.webp")
 
     async def _put(self, key: str, data: bytes) -> None:
         try:

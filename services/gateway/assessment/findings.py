@@ -32,7 +32,7 @@ def build(
     policy: Policy,
 ) -> list[schemas.Finding]:
     """Findings of one photo, in the order of `damages`; CPU work of a few milliseconds per damage."""
-    grids = np.stack([decode(damage) for damage in damages]) if damages else np.zeros((0, 1, 1), bool)
+    grids = _stack(damages)
     placed = place(grids, _stack(parts), [part.label for part in parts], least_share=policy.least_part_share)
     nearest_fakes = place(grids, _stack(fakes), [fake.label for fake in fakes], least_share=policy.least_part_share)
     return [

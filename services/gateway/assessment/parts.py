@@ -26,7 +26,7 @@ def place(damages: Bools, parts: Bools, labels: Sequence[str], *, least_share: f
 
     Pieces of one name (two visible wheels) are judged apart; shares below `least_share` are no placement.
     """
-    if len(parts) == 0:
+    if len(damages) == 0 or len(parts) == 0:
         return [Placed()] * len(damages)
     area = np.maximum(damages.reshape(len(damages), -1).sum(1), 1)
     shares = overlap(damages, parts) / area[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event
@@ -26,6 +27,7 @@ class Database:
         self.sqlite = parsed.get_backend_name() == "sqlite"
         self.reading: AsyncEngine = create_async_engine(parsed, pool_pre_ping=not self.sqlite)
         if self.sqlite:
+            Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
             _tune_sqlite(self.reading)
         self.writing = self.reading.execution_options(sqlite_begin="IMMEDIATE")
 

@@ -34,7 +34,6 @@ class Claim(Base):
     partial: Mapped[bool] = mapped_column(default=False)
     route: Mapped[str | None] = mapped_column(String(16))
     summary: Mapped[Json | None] = mapped_column()
-    models: Mapped[Json] = mapped_column(default=dict)
     error: Mapped[Json | None] = mapped_column()
 
     photos: Mapped[list[Photo]] = relationship(order_by="Photo.position", lazy="raise")
@@ -55,7 +54,9 @@ class Photo(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     width: Mapped[int | None]
     height: Mapped[int | None]
-    view: Mapped[Json] = mapped_column(default=dict)  # what the photo shows beside damages: vehicle, parts, fakes
+    view: Mapped[Json] = mapped_column(
+        default=dict
+    )  # what the photo shows beside damages: vehicle, parts, look-alikes, models
     reasons: Mapped[list[Json]] = mapped_column(default=list)
     timings_ms: Mapped[Json] = mapped_column(default=dict)
     error: Mapped[Json | None] = mapped_column()

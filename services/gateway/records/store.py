@@ -57,6 +57,11 @@ class ClaimStore:
         self._reading = database.reading
         self._writing = database.writing
 
+    async def ping(self) -> None:
+        """Raises where the database does not answer."""
+        async with self._reading.connect() as connection:
+            await connection.execute(select(1))
+
     async def accept(
         self, claim_id: str, photos: Sequence[NewPhoto], *, external_ref: str | None, metadata: Json
     ) -> None:
@@ -164,7 +169,6 @@ class ClaimStore:
         *,
         summary: schemas.Summary | None,
         partial: bool = False,
-        models: Json | None = None,
         error: schemas.Error | None = None,
     ) -> None:
         """Finish the claim: succeeded with a summary, or failed with an error. Exactly one attempt can."""
@@ -174,7 +178,6 @@ class ClaimStore:
             "partial": partial,
             "route": summary.route if summary else None,
             "summary": summary.model_dump() if summary else None,
-            "models": models or {},
             "error": error.model_dump() if error else None,
         }
         async with self._fenced(claim_id, attempt, changes):

@@ -23,7 +23,6 @@ def upgrade() -> None:
         sa.Column("partial", sa.Boolean, nullable=False),
         sa.Column("route", sa.String(16)),
         sa.Column("summary", sa.JSON),
-        sa.Column("models", sa.JSON, nullable=False),
         sa.Column("error", sa.JSON),
     )
     op.create_index("ix_claims_status", "claims", ["status", "id"])

@@ -1,0 +1,69 @@
+"""The gateway: the only public door. Thin routes over the records, the queue and the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI, Request
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.responses import Response
+
+import services
+from services.common.serving import problems
+from services.common.serving.app import create_app
+from services.common.serving.errors import NotReady
+from services.common.serving.health import Readiness
+from services.gateway import readiness
+from services.gateway.assessment.clients import Clients
+from services.gateway.routes import claims, intake, models, page
+from services.gateway.runtime import opened
+from services.gateway.settings import Settings
+from services.gateway.worker import ClaimWorker
+
+log = structlog.get_logger(__name__)
+_FORM_OVERHEAD = 1024 * 1024  # bytes of boundaries, headers and text fields around the photos
+
+
+def build_app(settings: Settings, clients: Clients | None = None, *, worker: bool = False) -> FastAPI:
+    """The API; with `worker`, one that assesses the claims in the same event loop.
+
+    `clients` are model services in this process; without them, those at the settings' addresses are asked.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(settings, clients) as runtime:
+            app.state.runtime = runtime
+            app.state.readiness = lambda: readiness.check(runtime)
+            assessor = ClaimWorker(runtime) if worker else None
+            if assessor:
+                assessor.start()
+            yield
+            app.state.readiness = _stopping
+            if assessor:
+                await assessor.stop()
+
+    app = create_app(
+        service="gateway",
+        version=services.VERSION,
+        lifespan=lifespan,
+        max_body_bytes=settings.max_claim_bytes + _FORM_OVERHEAD,
+    )
+    for routes in (intake, claims, models, page):
+        app.include_router(routes.router)
+    for lost in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(lost, _records_away)
+    return app
+
+
+async def _stopping() -> Readiness:
+    return Readiness("stopping", "The gateway is stopping. Another one takes over.")
+
+
+async def _records_away(request: Request, error: Exception) -> Response:
+    log.error("the records cannot be reached", error=type(error).__name__)
+    problem = NotReady("The records cannot be reached; send this again a little later")
+    return problems.response(problem, request.url.path)

@@ -1,0 +1,124 @@
+"""Working on one claim: begin an attempt, assess every photo that is not done yet, finish once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from services.common.jobs.worker import Later
+from services.common.serving.context import RequestContext, bound
+from services.common.serving.errors import NotFound, Problem
+from services.common.vision.photo import PhotoError
+from services.gateway import failures, present, schemas
+from services.gateway.assessment.pipeline import assess
+from services.gateway.assessment.route import summarise
+from services.gateway.records import models
+from services.gateway.records.clock import now_ms
+from services.gateway.records.store import Outcome, StaleAttempt
+from services.gateway.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_PHOTOS_AT_ONCE = 2  # one is decoded while another is at a model; more would only wait there
+_LONGEST_PAUSE_S = 30
+
+
+async def work(runtime: Runtime, claim_id: str) -> None:
+    """Bring the claim as far as possible. Safe to run any number of times, by any number of workers.
+
+    Raises Later while a model service is out of order and the claim may still wait for it.
+    """
+    with bound(RequestContext(claim_id)):
+        try:
+            attempt = await runtime.claims.begin(claim_id)
+            await _attempt(runtime, claim_id, attempt)
+        except StaleAttempt:
+            log.info("claim is finished or in other hands")
+        finally:
+            await runtime.signals.publish(claim_id)
+
+
+async def give_up(runtime: Runtime, claim_id: str, why: str) -> None:
+    """Fail a claim for good; `why` is for the log only."""
+    if await runtime.claims.give_up(claim_id, failures.exhausted()):
+        log.error("claim given up", claim=claim_id, why=why)
+        await runtime.signals.publish(claim_id)
+
+
+async def _attempt(runtime: Runtime, claim_id: str, attempt: int) -> None:
+    claim = await _load(runtime, claim_id)
+    turn = asyncio.Semaphore(_PHOTOS_AT_ONCE)
+
+    async def one(photo: models.Photo) -> None:
+        async with turn:
+            outcome = await _outcome(runtime, claim_id, photo)
+            await runtime.claims.write_photo(claim_id, attempt, photo.id, outcome)
+            await runtime.signals.publish(claim_id)
+
+    waiting = [photo for photo in claim.photos if photo.status == "queued"]
+    # Every photo gets its chance before the first failure counts: what succeeded is kept for the next attempt.
+    ended = await asyncio.gather(*(one(photo) for photo in waiting), return_exceptions=True)
+    problems = [error for error in ended if isinstance(error, Problem)]
+    for error in ended:
+        if isinstance(error, BaseException) and not isinstance(error, Problem):
+            raise error
+    if problems:
+        await _put_off(runtime, claim, attempt, problems[0])
+    else:
+        await _finish(runtime, claim_id, attempt)
+
+
+async def _outcome(runtime: Runtime, claim_id: str, photo: models.Photo) -> Outcome:
+    """One photo's findings or its own error. Raises Problem where a service cannot answer now."""
+    try:
+        data = await runtime.photos.get_photo(photo.sha256 or "")
+        found = await assess(data, runtime.clients, runtime.policy, claim_id=claim_id)
+    except PhotoError as error:
+        return Outcome(error=failures.embedded(failures.photo_problem(error)))
+    except LookupError:
+        return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
+    except Problem as problem:
+        if problem.status >= 500:
+            raise
+        return Outcome(error=failures.embedded(problem))  # the service refused this very photo; others may do
+    view = {
+        "vehicle": found.vehicle,
+        "parts": [part.model_dump() for part in found.parts],
+        "lookalikes": [fake.model_dump() for fake in found.lookalikes],
+        "models": {name: ref.model_dump() for name, ref in found.models.items()},
+    }
+    return Outcome(found.width, found.height, tuple(found.findings), view, tuple(found.reasons), found.timings_ms)
+
+
+async def _put_off(runtime: Runtime, claim: models.Claim, attempt: int, problem: Problem) -> None:
+    """Wait for a service that is down, longer each time, until the claim's patience ends."""
+    waited_s = (now_ms() - claim.created_at) / 1000
+    if waited_s > runtime.settings.claim_patience_seconds:
+        await runtime.claims.finish(claim.id, attempt, summary=None, error=failures.embedded(problem))
+        return
+    raise Later(min(2.0 ** min(attempt, 10) / 2, _LONGEST_PAUSE_S), problem.detail)
+
+
+async def _finish(runtime: Runtime, claim_id: str, attempt: int) -> None:
+    photos = [present.photo(row) for row in (await _load(runtime, claim_id)).photos]
+    failed = [photo for photo in photos if photo.status == "failed"]
+    if len(failed) == len(photos):
+        await runtime.claims.finish(claim_id, attempt, summary=None, error=_no_photo(failed))
+    else:
+        await runtime.claims.finish(claim_id, attempt, summary=summarise(photos), partial=bool(failed))
+
+
+def _no_photo(failed: list[schemas.Photo]) -> schemas.Error:
+    """The claim's error where no photo could be assessed: the first photo's, and that the others fared no better."""
+    first = failed[0].error or failures.exhausted()
+    if len(failed) == 1:
+        return first
+    return first.model_copy(update={"detail": f"None of the {len(failed)} photos could be assessed. {first.detail}"})
+
+
+async def _load(runtime: Runtime, claim_id: str) -> models.Claim:
+    claim = await runtime.claims.load(claim_id)
+    if claim is None:
+        raise StaleAttempt(claim_id)
+    return claim

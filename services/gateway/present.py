@@ -1,0 +1,87 @@
+"""From the records' rows to what the API shows."""
+
+from __future__ import annotations
+
+from services.common.serving.schemas import ModelRef
+from services.gateway import schemas
+from services.gateway.records import models
+from services.gateway.records.clock import to_datetime
+
+FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
+
+
+def claim(row: models.Claim, *, place: int | None = None) -> schemas.Claim:
+    """A claim with its photos; `place` is how many claims wait before it, while it waits."""
+    photos = [photo(each) for each in row.photos]
+    return schemas.Claim(
+        **item(row).model_dump(),
+        progress=schemas.Progress(done=sum(each.status != "queued" for each in photos), total=len(photos)),
+        queue=None if place is None else schemas.QueuePlace(position=place),
+        photos=photos,
+        models=_models(row.photos),
+        timings_ms=_timings(row),
+    )
+
+
+def item(row: models.Claim) -> schemas.ClaimItem:
+    return schemas.ClaimItem.model_validate(
+        {
+            "id": row.id,
+            "status": row.status,
+            "created_at": to_datetime(row.created_at),
+            "started_at": None if row.started_at is None else to_datetime(row.started_at),
+            "completed_at": None if row.completed_at is None else to_datetime(row.completed_at),
+            "external_ref": row.external_ref,
+            "metadata": row.annotations,
+            "partial": row.partial,
+            "summary": row.summary,
+            "error": row.error,
+            "links": {"self": f"/v1/claims/{row.id}"},
+        }
+    )
+
+
+def photo(row: models.Photo) -> schemas.Photo:
+    here = f"/v1/claims/{row.claim_id}/photos/{row.id}"
+    links = {"preview": f"{here}/preview.webp"} if row.sha256 and row.status != "failed" else {}
+    if row.status == "succeeded":
+        links["overlay"] = f"{here}/overlay.webp"
+    return schemas.Photo.model_validate(
+        {
+            "id": row.id,
+            "status": row.status,
+            "sha256": row.sha256,
+            "bytes": row.bytes,
+            "width": row.width,
+            "height": row.height,
+            "vehicle": row.view.get("vehicle"),
+            "findings": [finding.document for finding in row.findings],
+            "parts": row.view.get("parts", []),
+            "lookalikes": row.view.get("lookalikes", []),
+            "reasons": row.reasons,
+            "timings_ms": row.timings_ms,
+            "error": row.error,
+            "links": links,
+        }
+    )
+
+
+def _models(photos: list[models.Photo]) -> dict[str, ModelRef]:
+    """The models that answered; where a pack changed in mid-claim, the one of the last photo."""
+    found: dict[str, ModelRef] = {}
+    for each in photos:
+        found |= {name: ModelRef.model_validate(ref) for name, ref in each.view.get("models", {}).items()}
+    return found
+
+
+def _timings(row: models.Claim) -> dict[str, float]:
+    """Milliseconds waited and worked, and per stage the sum over all photos."""
+    timings: dict[str, float] = {}
+    if row.started_at is not None:
+        timings["queue"] = row.started_at - row.created_at
+    if row.completed_at is not None:
+        timings["total"] = row.completed_at - row.created_at
+    for each in row.photos:
+        for stage, spent in each.timings_ms.items():
+            timings[stage] = round(timings.get(stage, 0) + spent, 1)
+    return timings

@@ -1,0 +1,55 @@
+"""Whether claims sent now can be accepted and assessed, and if not, what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.common.serving.errors import Problem
+from services.common.serving.health import Readiness
+from services.gateway.assessment.clients import Clients
+from services.gateway.runtime import Runtime
+
+_PATIENCE_S = 2  # a probe that waits longer is as good as refused
+
+
+async def check(runtime: Runtime) -> Readiness:
+    """Ready when records and queue answer and both models are warm and speak the same names.
+
+    The memory is not asked: without it claims are still answered, unsure findings going to review.
+    """
+    missing = dict(
+        await asyncio.gather(
+            _missing("records", runtime.claims.ping()),
+            _missing("queue", runtime.queue.depth()),
+            _missing("models", matching(runtime.clients)),
+        )
+    )
+    found = {name: detail for name, detail in missing.items() if detail}
+    if not found:
+        return Readiness()
+    return Readiness("waiting", " ".join(found.values()), {"waiting_for": sorted(found)})
+
+
+async def matching(clients: Clients) -> None:
+    """Raises the Problem that keeps the two models from working together."""
+    segmenter, classifier = await asyncio.gather(
+        clients.segmenter.info(fresh=True), clients.classifier.info(fresh=True)
+    )
+    for info in (segmenter, classifier):
+        if info.state != "ready":
+            raise Problem(f"The {info.service} is {info.state}. {info.notes}".strip())
+    if segmenter.names_hash != classifier.names_hash:
+        raise Problem("The segmenter's pack and the classifier's speak different names. Serve packs that match.")
+
+
+async def _missing(name: str, question: Awaitable[object]) -> tuple[str, str]:
+    try:
+        await asyncio.wait_for(question, _PATIENCE_S)
+    except Problem as problem:
+        return name, problem.detail
+    except (TimeoutError, SQLAlchemyError, OSError):
+        return name, f"The {name} cannot be reached."
+    return name, ""

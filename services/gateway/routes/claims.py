@@ -1,0 +1,97 @@
+"""Reading claims: one, many, and the pictures of their photos."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from services.common.serving.errors import NotFound, Unprocessable
+from services.gateway import ids, present, schemas
+from services.gateway.photos import Picture
+from services.gateway.routes.deps import ClaimId, PhotoId, Running
+from services.gateway.routes.waiting import LONGEST_WAIT_S, current, etag, final, respond, wait_for
+
+router = APIRouter(tags=["claims"])
+
+_WEBP = {200: {"content": {"image/webp": {}}, "description": "A picture without metadata"}}
+
+
+@router.get("/v1/claims/{claim_id}", response_model=schemas.Claim)
+async def read(
+    claim_id: ClaimId,
+    runtime: Running,
+    wait: Annotated[
+        int, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the end, or for a change")
+    ] = 0,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The claim with everything known so far.
+
+    With `wait`, answers when the claim is final; with `If-None-Match` beside it, already when anything has changed.
+    """
+    known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",") if tag.strip()}
+    claim = await wait_for(runtime, claim_id, wait, lambda claim: etag(claim) not in known if known else final(claim))
+    if etag(claim) in known:
+        return Response(status_code=304, headers={"ETag": etag(claim), "Cache-Control": "private, no-cache"})
+    return respond(claim)
+
+
+@router.get("/v1/claims")
+async def listed(
+    runtime: Running,
+    status: schemas.ClaimStatus | None = None,
+    external_ref: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    page_size: Annotated[int, Query(ge=1, le=100)] = 20,
+    page_token: Annotated[str | None, Query(max_length=100)] = None,
+) -> schemas.ClaimList:
+    """Claims, newest first, without their photos. `next_page_token` is there while there are more."""
+    before = None if page_token is None else _opened(page_token)
+    rows = await runtime.claims.list(limit=page_size + 1, before=before, status=status, external_ref=external_ref)
+    page = rows[:page_size]
+    more = len(rows) > page_size
+    return schemas.ClaimList(
+        data=[present.item(row) for row in page], next_page_token=_token(page[-1].id) if more else None
+    )
+
+
+@router.get("/v1/claims/{claim_id}/photos/{photo_id}/overlay.webp", response_class=Response, responses=_WEBP)  # type: ignore[arg-type]
+async def overlay(claim_id: ClaimId, photo_id: PhotoId, runtime: Running) -> Response:
+    """The photo with its findings drawn on it."""
+    return await _picture(runtime, claim_id, photo_id, "overlay")
+
+
+@router.get("/v1/claims/{claim_id}/photos/{photo_id}/preview.webp", response_class=Response, responses=_WEBP)  # type: ignore[arg-type]
+async def preview(claim_id: ClaimId, photo_id: PhotoId, runtime: Running) -> Response:
+    """The photo, upright and at most 1280 pixels wide or high, in a form every browser shows."""
+    return await _picture(runtime, claim_id, photo_id, "preview")
+
+
+async def _picture(runtime: Running, claim_id: str, photo_id: str, kind: Picture) -> Response:
+    claim = await current(runtime, claim_id)
+    photo = next((photo for photo in claim.photos if photo.id == photo_id), None)
+    if photo is None:
+        raise NotFound("The claim has no such photo")
+    if kind not in photo.links:
+        waiting = "is not assessed yet; ask again in a moment" if photo.status == "queued" else "could not be used"
+        raise NotFound(f"There is no {kind}: the photo {waiting}", retry_after=1 if photo.status == "queued" else None)
+    data = await runtime.pictures.get(kind, photo)
+    # Findings of a finished photo never change, and its id is never used again.
+    return Response(data, headers={"Cache-Control": "private, max-age=31536000, immutable"}, media_type="image/webp")
+
+
+def _token(claim_id: str) -> str:
+    return base64.urlsafe_b64encode(claim_id.encode()).decode().rstrip("=")
+
+
+def _opened(token: str) -> str:
+    try:
+        claim_id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    except (binascii.Error, ValueError):
+        claim_id = ""
+    if not ids.valid("clm", claim_id):
+        raise Unprocessable("page_token takes a next_page_token of an earlier answer, unchanged")
+    return claim_id

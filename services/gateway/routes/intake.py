@@ -1,0 +1,119 @@
+"""`POST /v1/claims`: photos in, a claim accepted.
+
+A photo that cannot be used fails alone, and the claim goes on with the others. Only where no photo at all can be used
+is the request refused: the caller then knows at once, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Header, Request
+from starlette.responses import Response
+
+from services.common.jobs.payload import ClaimJob
+from services.common.serving import errors
+from services.common.serving.errors import NotReady, PayloadTooLarge, Problem
+from services.common.vision.photo import PhotoError, check_photo
+from services.gateway import failures, fields, ids, schemas
+from services.gateway.records.store import NewPhoto
+from services.gateway.routes.deps import Running
+from services.gateway.routes.waiting import final, preferred_wait, respond, wait_for
+from services.gateway.runtime import Runtime
+from services.gateway.upload import Received, Upload, receive
+
+log = structlog.get_logger(__name__)
+router = APIRouter(tags=["claims"])
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["photos"],
+                    "properties": {
+                        "photos": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "JPEG, PNG, WebP or HEIC; repeat the field for each photo",
+                        },
+                        "external_ref": {"type": "string", "maxLength": 200, "description": "Your own reference"},
+                        "metadata": {"type": "string", "description": "Your own JSON object, given back unchanged"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/v1/claims",
+    status_code=202,
+    response_model=schemas.Claim,
+    responses={200: {"model": schemas.Claim, "description": "Finished within the time of `Prefer: wait`"}},
+    openapi_extra=_BODY,
+)
+async def submit(request: Request, runtime: Running, prefer: Annotated[str | None, Header()] = None) -> Response:
+    """Submit a claim's photos. 202 with a Location to ask again, or 200 where `Prefer: wait=N` was long enough."""
+    settings = runtime.settings
+    async with (
+        runtime.queue.room(),
+        receive(request, max_photos=settings.max_photos, max_photo_bytes=settings.max_photo_bytes) as upload,
+    ):
+        claim_id = await _accept(runtime, upload)
+    seconds = preferred_wait(prefer)
+    claim = await wait_for(runtime, claim_id, seconds or 0, final)
+    headers = {"Location": f"/v1/claims/{claim_id}"}
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds}"
+    return respond(claim, 200 if seconds is not None and final(claim) else 202, headers)
+
+
+async def _accept(runtime: Runtime, upload: Upload) -> str:
+    """Keep the photos, commit the claim, queue it: in this order, so that what is accepted can be assessed."""
+    reference = fields.external_ref(upload.texts.get("external_ref"))
+    metadata = fields.metadata(upload.texts.get("metadata"))
+    if not upload.photos:
+        raise errors.Unprocessable("The claim has no photo; send at least one, for example: curl -F photos=@car.jpg")
+    problems = [await _problem(runtime, photo) for photo in upload.photos]
+    if all(problems):
+        raise _none_usable([problem for problem in problems if problem])
+    photos = [await _keep(runtime, *each) for each in zip(upload.photos, problems, strict=True)]
+    claim_id = ids.new("clm")
+    await runtime.claims.accept(claim_id, photos, external_ref=reference, metadata=metadata)
+    try:
+        await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json())
+    except NotReady:
+        log.warning("claim accepted while the queue is away; a worker queues it from the records", claim=claim_id)
+    return claim_id
+
+
+async def _problem(runtime: Runtime, photo: Received) -> Problem | None:
+    """What is wrong with a photo as far as its size and its header tell."""
+    if photo.too_large:
+        limit = runtime.settings.max_photo_bytes
+        return PayloadTooLarge(f"The photo has {photo.size} bytes; {limit} are allowed. Send a smaller one.")
+    data = await photo.read()
+    try:
+        await asyncio.to_thread(check_photo, data, max_pixels=runtime.settings.max_photo_pixels)
+    except PhotoError as error:
+        return failures.photo_problem(error)
+    return None
+
+
+async def _keep(runtime: Runtime, photo: Received, problem: Problem | None) -> NewPhoto:
+    if problem is not None:
+        return NewPhoto(ids.new("pho"), None, photo.size, failures.embedded(problem))
+    return NewPhoto(ids.new("pho"), await runtime.photos.put_photo(await photo.read()), photo.size)
+
+
+def _none_usable(problems: list[Problem]) -> Problem:
+    """The first photo's problem, with every photo's beside it."""
+    first = problems[0]
+    first.extra = {"photos": [failures.embedded(each).model_dump() for each in problems]}
+    return first

@@ -1,0 +1,81 @@
+"""Everything a gateway or a worker holds while it runs, opened and closed in one place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from services.common.jobs.connection import asking, listening
+from services.common.jobs.payload import CLAIMS
+from services.common.jobs.queue import JobQueue
+from services.common.jobs.signals import Signals
+from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpSegmenter, over_network
+from services.gateway.assessment.clients import Clients
+from services.gateway.assessment.policy import Policy
+from services.gateway.photos import PhotoStore
+from services.gateway.pictures import Pictures
+from services.gateway.records.database import Database
+from services.gateway.records.store import ClaimStore
+from services.gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    settings: Settings
+    policy: Policy
+    clients: Clients
+    claims: ClaimStore
+    photos: PhotoStore
+    pictures: Pictures
+    queue: JobQueue
+    signals: Signals
+
+
+@asynccontextmanager
+async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIterator[Runtime]:
+    """Open the records (migrating them), the photo store and the queue.
+
+    `clients` are the model services in this process; without them, those at the settings' addresses. Neither the queue
+    nor a model service has to be up yet: readiness and the worker deal with that.
+    """
+    async with AsyncExitStack() as stack:
+        database = Database(settings.records)
+        stack.push_async_callback(database.close)
+        await database.upgrade()
+        queue = JobQueue(asking(settings.redis_url), CLAIMS, limit=settings.max_queue)
+        stack.push_async_callback(queue.close)
+        signals = Signals(asking(settings.redis_url), listening(settings.redis_url))
+        stack.push_async_callback(signals.close)
+        photos = PhotoStore(settings.photo_store)
+        yield Runtime(
+            settings=settings,
+            policy=policy(settings),
+            clients=clients or await _over_network(settings, stack),
+            claims=ClaimStore(database),
+            photos=photos,
+            pictures=Pictures(photos, max_pixels=settings.max_photo_pixels),
+            queue=queue,
+            signals=signals,
+        )
+
+
+def policy(settings: Settings) -> Policy:
+    return Policy(
+        tau=settings.tau,
+        blend=settings.blend,
+        neighbours=settings.neighbours,
+        out_of_distribution=settings.out_of_distribution,
+        fake_doubt=settings.fake_doubt,
+        least_vehicle=settings.least_vehicle,
+        max_findings=settings.max_findings,
+        max_pixels=settings.max_photo_pixels,
+    )
+
+
+async def _over_network(settings: Settings, stack: AsyncExitStack) -> Clients:
+    http = [
+        await stack.enter_async_context(over_network(url))
+        for url in (settings.segmenter_url, settings.classifier_url, settings.retrieval_url)
+    ]
+    return Clients(HttpSegmenter(http[0]), HttpClassifier(http[1]), HttpRetrieval(http[2]))

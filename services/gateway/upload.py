@@ -1,0 +1,163 @@
+"""Reading an upload: multipart/form-data (RFC 7578), streamed, every limit held while reading.
+
+What the client says of a file (its name, its type) is not even looked at. A photo that is too large is read to its
+end and dropped: it fails alone. Big photos lie in temporary files without a name, not in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from services.common.serving.errors import (
+    InvalidRequest,
+    PayloadTooLarge,
+    TooManyPhotos,
+    Unprocessable,
+    UnsupportedMediaType,
+)
+
+PHOTOS = ("photos", "photos[]", "photo")  # one meaning, the spellings that form libraries send
+TEXTS = ("external_ref", "metadata")
+_MAX_TEXT = 16 * 1024  # bytes of a text field
+_IN_MEMORY = 1024 * 1024  # bytes of a photo before it moves to a temporary file
+
+
+@dataclass(slots=True)
+class Received:
+    """One photo as it came; `too_large` is set instead of keeping more bytes than allowed."""
+
+    file: IO[bytes]
+    size: int = 0
+    too_large: bool = False
+
+    async def read(self) -> bytes:
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> bytes:
+        self.file.seek(0)
+        return self.file.read()
+
+
+@dataclass(slots=True)
+class Upload:
+    photos: list[Received] = field(default_factory=list)
+    texts: dict[str, bytes] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def receive(request: Request, *, max_photos: int, max_photo_bytes: int) -> AsyncIterator[Upload]:
+    """The upload's photos and texts; the photos' files are gone when the context ends.
+
+    Raises Problem: UnsupportedMediaType, TooManyPhotos, PayloadTooLarge (texts), Unprocessable (fields), InvalidRequest
+    (broken multipart).
+    """
+    async with AsyncExitStack() as files:
+        form = _Form(files, max_photos, max_photo_bytes)
+        parser = MultipartParser(
+            _boundary(request),
+            {
+                "on_part_begin": form.part_begins,
+                "on_header_field": form.header_name,
+                "on_header_value": form.header_value,
+                "on_header_end": form.header_ends,
+                "on_headers_finished": form.part_starts,
+                "on_part_data": form.data,
+                "on_end": form.end,
+            },
+        )
+        try:
+            async for chunk in request.stream():
+                parser.write(chunk)
+                await form.flush()
+        except FormParserError as error:
+            raise InvalidRequest("The multipart body is broken; send it with a form library or curl -F") from error
+        if not form.complete:
+            raise InvalidRequest("The multipart body ends too early. Was the upload cut off? Send it again")
+        yield form.upload
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
+        raise UnsupportedMediaType("Send the photos as multipart/form-data, for example: curl -F photos=@car.jpg")
+    return boundary
+
+
+class _Form:
+    """What the parser tells, gathered. Its callbacks are synchronous: photo bytes wait in `_pending` for `flush`."""
+
+    def __init__(self, files: AsyncExitStack, max_photos: int, max_photo_bytes: int) -> None:
+        self.upload = Upload()
+        self.complete = False
+        self._files = files
+        self._max_photos = max_photos
+        self._max_photo_bytes = max_photo_bytes
+        self._header = (bytearray(), bytearray())
+        self._disposition = ""
+        self._photo: Received | None = None
+        self._text = ""
+        self._pending: list[tuple[Received, bytes]] = []
+
+    def part_begins(self) -> None:
+        self._disposition, self._photo, self._text = "", None, ""
+
+    def header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header[0].extend(data[start:end])
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1].extend(data[start:end])
+
+    def header_ends(self) -> None:
+        if self._header[0].lower() == b"content-disposition":
+            self._disposition = self._header[1].decode("latin-1")
+        self._header = (bytearray(), bytearray())
+
+    def part_starts(self) -> None:
+        name = parse_options_header(self._disposition)[1].get(b"name", b"").decode("utf-8", "replace")
+        if name in PHOTOS:
+            if len(self.upload.photos) == self._max_photos:
+                raise TooManyPhotos(f"A claim takes {self._max_photos} photos; send the rest as another claim")
+            file = self._files.enter_context(tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
+            self._photo = Received(file)
+            self.upload.photos.append(self._photo)
+        elif name in TEXTS and name not in self.upload.texts:
+            self._text = name
+            self.upload.texts[name] = b""
+        else:
+            what = "is there twice" if name in TEXTS else "is not known"
+            raise Unprocessable(f"The field {name[:40]!r} {what}. Fields: photos (many), external_ref, metadata")
+
+    def data(self, data: bytes, start: int, end: int) -> None:
+        if self._photo is not None:
+            photo = self._photo
+            photo.size += end - start
+            photo.too_large = photo.size > self._max_photo_bytes
+            if not photo.too_large:
+                self._pending.append((photo, data[start:end]))
+        elif self._text:
+            self.upload.texts[self._text] += data[start:end]
+            if len(self.upload.texts[self._text]) > _MAX_TEXT:
+                raise PayloadTooLarge(f"The field {self._text} takes {_MAX_TEXT} bytes")
+
+    def end(self) -> None:
+        self.complete = True
+
+    async def flush(self) -> None:
+        """Write what came with the last chunk, off the event loop: a temporary file may be on a slow disk."""
+        if self._pending:
+            await asyncio.to_thread(self._write)
+
+    def _write(self) -> None:
+        for photo, data in self._pending:
+            photo.file.write(data)
+        self._pending.clear()

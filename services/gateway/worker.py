@@ -1,0 +1,75 @@
+"""The claim worker: takes claims from the queue, and makes sure that the queue knows every unfinished one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from services.common.jobs.payload import CLAIMS, ClaimJob
+from services.common.jobs.worker import JobWorker
+from services.common.serving.errors import Problem
+from services.gateway import claim_job
+from services.gateway.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+
+class ClaimWorker:
+    """`start` it in a running event loop, alone in a process or beside the API; `stop` lets running claims finish."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        settings = runtime.settings
+        self._jobs = JobWorker(
+            settings.redis_url,
+            CLAIMS,
+            self._work,
+            self._dead,
+            concurrency=settings.worker_concurrency,
+            lock_seconds=settings.lock_seconds,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._jobs.run()), asyncio.create_task(self._keep_queued())]
+
+    async def stop(self) -> None:
+        running, keeping = self._tasks
+        keeping.cancel()
+        await self._jobs.stop(self._runtime.settings.drain_seconds)
+        for task in (running, keeping):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _work(self, data: dict[str, str]) -> None:
+        await claim_job.work(self._runtime, ClaimJob.from_json(data).claim_id)
+
+    async def _dead(self, data: dict[str, str], reason: str) -> None:
+        await claim_job.give_up(self._runtime, ClaimJob.from_json(data).claim_id, reason)
+
+    async def _keep_queued(self) -> None:
+        every = self._runtime.settings.requeue_seconds
+        grace_ms = 0  # at start, whatever is unfinished and not queued was lost; later, an upload may be about to queue
+        while True:
+            try:
+                await requeue(self._runtime, older_than_ms=grace_ms)
+                grace_ms = int(every * 1000)
+            except Problem as problem:
+                log.warning("cannot compare the records with the queue", detail=problem.detail)
+            except Exception:
+                log.exception("cannot compare the records with the queue")
+            await asyncio.sleep(every)
+
+
+async def requeue(runtime: Runtime, *, older_than_ms: int) -> None:
+    """Queue every unfinished claim that the queue does not know: it lost its memory, or never heard of it."""
+    for claim_id in await runtime.claims.unfinished(older_than_ms=older_than_ms):
+        state = await runtime.queue.state(claim_id)
+        if state == "unknown":
+            log.info("queueing a claim again", claim=claim_id)
+            await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json())
+        elif state == "failed":  # dead, and whoever should have told the records died too
+            await claim_job.give_up(runtime, claim_id, "its job failed for good")

@@ -1,0 +1,224 @@
+"""What the pipeline makes of the models' answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from services.common.serving.errors import NotReady
+from services.common.vision.photo import PhotoError
+from services.gateway import schemas
+from services.gateway.assessment.pipeline import Assessment, assess
+from services.gateway.assessment.policy import Policy
+from services.gateway.assessment.route import summarise
+from tests.unit.gateway import examples
+from tests.unit.gateway.fakes import GRID, VOCABULARY, Fakes, info, instance
+from tests.unit.gateway.pictures import BLUE, DARK, RED, photo
+
+UNSURE = (0.3, 0.0, 9.0)  # dent 0.57, scratch 0.43
+
+
+async def assessed(fakes: Fakes, data: bytes | None = None, **policy: float) -> Assessment:
+    return await assess(data or photo(RED), fakes.clients, Policy(**policy), claim_id="clm_1")  # type: ignore[arg-type]
+
+
+def codes(finding: schemas.Finding) -> list[str]:
+    return [reason.code for reason in finding.reasons]
+
+
+def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    mask = np.zeros((GRID, GRID), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+async def test_a_clear_damage_is_named_placed_measured_and_routed_auto() -> None:
+    found = await assessed(Fakes())
+    assert (found.width, found.height) == (320, 240)
+    (finding,) = found.findings
+    assert (finding.damage, finding.display, finding.damage_score) == ("dent", "Dent", 0.9)
+    assert finding.part is not None
+    assert (finding.part.name, finding.part.side, finding.part.share) == ("front_left_door", "left", 1.0)
+    assert finding.opinion.label == "dent" and finding.opinion.agrees and finding.opinion.source == "model"
+    assert finding.opinion.probabilities["tire_flat"] == 0
+    assert finding.confidence == finding.opinion.probabilities["dent"] > 0.9
+    assert len(finding.opinion.gates) == 5 and len(finding.polygons) == 1
+    assert finding.size == "large" and not finding.fake.is_fake
+    assert (finding.route, finding.reasons) == ("auto", [])
+    assert set(found.models) == {"segmenter", "classifier"}
+    assert {"decode", "segment", "crop", "classify", "describe"} <= set(found.timings_ms)
+
+
+async def test_a_sure_model_does_not_ask_the_memory() -> None:
+    fakes = Fakes()
+    await assessed(fakes)
+    assert fakes.retrieval.calls == 0
+
+
+async def test_an_unsure_model_is_blended_with_past_cases_that_agree() -> None:
+    fakes = Fakes()
+    fakes.classifier.logits = UNSURE
+    fakes.retrieval.neighbours = (("dent", 0.05), ("dent", 0.06))
+    (finding,) = (await assessed(fakes)).findings
+    assert finding.opinion.source == "blended" and finding.opinion.confidence > 0.6
+    assert finding.route == "auto"
+    assert [neighbour.label for neighbour in finding.neighbours] == ["dent", "dent"]
+
+
+async def test_past_cases_that_overrule_the_model_send_it_to_review() -> None:
+    fakes = Fakes()
+    fakes.classifier.logits = UNSURE
+    fakes.retrieval.neighbours = (("scratch", 0.05),) * 3
+    (finding,) = (await assessed(fakes, tau=0.58)).findings
+    assert finding.opinion.label == "scratch" and finding.opinion.source == "blended"
+    assert codes(finding) == ["memory_disagrees", "opinions_disagree"]
+
+
+async def test_an_answer_that_stays_unsure_goes_to_review() -> None:
+    fakes = Fakes()
+    fakes.classifier.logits = UNSURE
+    fakes.retrieval.neighbours = (("dent", 0.05), ("scratch", 0.05))
+    (finding,) = (await assessed(fakes)).findings
+    assert finding.opinion.source == "review" and codes(finding) == ["low_confidence"]
+
+
+async def test_a_damage_unlike_every_past_case_goes_to_review() -> None:
+    fakes = Fakes()
+    fakes.classifier.logits = UNSURE
+    fakes.retrieval.neighbours = (("dent", 0.9),)
+    (finding,) = (await assessed(fakes)).findings
+    assert codes(finding) == ["out_of_distribution"]
+
+
+@pytest.mark.parametrize("backbone", ["b" * 64, "of another pack"])
+async def test_a_lost_or_foreign_memory_sends_unsure_findings_to_review_and_fails_nothing(backbone: str) -> None:
+    fakes = Fakes()
+    fakes.classifier.logits = UNSURE
+    fakes.retrieval.backbone = backbone
+    if backbone == "b" * 64:
+        fakes.retrieval.problem = NotReady("The retrieval cannot be reached")
+    (finding,) = (await assessed(fakes)).findings
+    assert codes(finding) == ["memory_unavailable"] and finding.route == "review"
+
+
+async def test_a_lost_classifier_is_an_error_and_never_a_silent_answer() -> None:
+    fakes = Fakes()
+    fakes.classifier.problem = NotReady("The classifier cannot be reached")
+    with pytest.raises(NotReady):
+        await assessed(fakes)
+
+
+async def test_models_that_speak_different_names_never_work_together() -> None:
+    fakes = Fakes()
+    fakes.classifier.told = info("classifier", VOCABULARY.model_copy(update={"classes": ("dent", "scratch", "crack")}))
+    with pytest.raises(NotReady, match="different names"):
+        await assessed(fakes)
+
+
+async def test_models_that_disagree_send_the_damage_to_review() -> None:
+    fakes = Fakes()
+    fakes.classifier.logits = (0.0, 5.0, 0.0)
+    (finding,) = (await assessed(fakes)).findings
+    assert codes(finding) == ["opinions_disagree"]
+    assert finding.reasons[0].text == "The segmenter sees dent, the second opinion says scratch."
+    assert finding.confidence < 0.1
+
+
+async def test_a_damage_that_cannot_occur_on_its_part_goes_to_review() -> None:
+    fakes = Fakes()
+    fakes.segmenter.extra = [
+        instance("damage", "dent", box(2, 2, 6, 6)),
+        instance("part", "windshield", box(0, 0, 8, 8)),
+    ]
+    finding = next(f for f in (await assessed(fakes, photo(ground=DARK))).findings if f.part)
+    assert "impossible_on_part" in codes(finding)
+
+
+async def test_the_second_best_part_is_shown_with_its_share() -> None:
+    fakes = Fakes()
+    fakes.segmenter.extra = [
+        instance("damage", "scratch", box(0, 0, 10, 4)),
+        instance("part", "windshield", box(7, 0, 20, 4)),
+        instance("part", "door", box(0, 0, 7, 4)),
+    ]
+    fakes.classifier.logits = (0.0, 5.0, 0.0)
+    (finding,) = (await assessed(fakes, photo(ground=DARK))).findings
+    assert finding.part is not None and finding.second_part is not None
+    assert (finding.part.name, finding.part.share, finding.part.side) == ("door", 0.7, "left")
+    assert (finding.second_part.name, finding.second_part.share) == ("windshield", 0.3)
+
+
+async def test_a_damage_on_no_part_goes_to_review() -> None:
+    fakes = Fakes()
+    fakes.segmenter.extra = [instance("damage", "dent", box(2, 2, 6, 6))]
+    found = await assessed(fakes, photo(ground=DARK))
+    assert "part_unknown" in codes(found.findings[0])
+    assert [reason.code for reason in found.reasons] == ["no_vehicle"]
+
+
+async def test_a_damage_that_may_be_mud_goes_to_review_and_mud_itself_is_a_lookalike() -> None:
+    fakes = Fakes()
+    fakes.segmenter.fake_score = 0.4
+    found = await assessed(fakes, photo(RED, BLUE))
+    assert [finding.damage for finding in found.findings] == ["dent"]
+    assert "looks_fake" in codes(found.findings[0])
+    assert [lookalike.display for lookalike in found.lookalikes] == ["Mud"]
+
+
+async def test_a_damage_no_class_means_keeps_the_segmenters_score_as_confidence() -> None:
+    fakes = Fakes()
+    fakes.segmenter.extra = [instance("damage", "rust", box(2, 2, 6, 6), score=0.77)]
+    (finding,) = (await assessed(fakes, photo())).findings
+    assert finding.confidence == 0.77
+
+
+async def test_only_the_surest_findings_are_listed_and_the_rest_is_said() -> None:
+    fakes = Fakes()
+    fakes.segmenter.extra = [instance("damage", "dent", box(x, 2, x + 2, 6), score=0.3 + x / 100) for x in range(9)]
+    found = await assessed(fakes, max_findings=3)
+    assert [finding.damage_score for finding in found.findings] == [0.9, 0.38, 0.37]
+    assert [reason.code for reason in found.reasons] == ["too_many_findings"]
+
+
+async def test_a_photo_without_damage_needs_no_classifier_run() -> None:
+    fakes = Fakes()
+    found = await assessed(fakes, photo())
+    assert found.findings == [] and fakes.classifier.calls == 0
+
+
+async def test_a_broken_photo_is_its_own_error() -> None:
+    with pytest.raises(PhotoError):
+        await assessed(Fakes(), photo(RED)[:900])
+
+
+def api_photo(*findings: schemas.Finding, status: schemas.PhotoStatus = "succeeded") -> schemas.Photo:
+    return schemas.Photo(id="pho_1", status=status, sha256=None, bytes=1, findings=list(findings))
+
+
+def test_a_claim_without_any_doubt_is_routed_auto() -> None:
+    summary = summarise([api_photo(examples.finding(part="hood")), api_photo()])
+    assert (summary.route, summary.reasons, summary.findings) == ("auto", [], 1)
+
+
+def test_findings_of_one_part_on_many_photos_are_one_damaged_part() -> None:
+    hood, again = examples.finding(confidence=0.7), examples.finding(confidence=0.95)
+    door = examples.finding("scratch", "front_left_door")
+    parts = summarise([api_photo(hood, door), api_photo(again)]).parts
+    assert [(part.name, part.damages, part.confidence) for part in parts] == [
+        ("hood", ["dent"], 0.95),
+        ("front_left_door", ["scratch"], 0.9),
+    ]
+
+
+def test_the_same_reason_is_said_once_for_the_claim() -> None:
+    reason = schemas.Reason(code="low_confidence", text="Unsure.")
+    doubtful = [examples.finding(route="review", reasons=[reason]) for _ in range(2)]
+    summary = summarise([api_photo(*doubtful)])
+    assert summary.route == "review"
+    assert [(r.code, r.text.split(":")[0]) for r in summary.reasons] == [("low_confidence", "2 findings")]
+
+
+def test_a_claim_with_a_failed_photo_or_no_damage_goes_to_review() -> None:
+    assert [r.code for r in summarise([api_photo()]).reasons] == ["no_damage"]
+    with_failed = summarise([api_photo(examples.finding()), api_photo(status="failed")])
+    assert [r.code for r in with_failed.reasons] == ["photo_failed"]
