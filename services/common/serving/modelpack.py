@@ -178,14 +178,15 @@ def _read_inside(folder: Path, name: str, entry: str, *, limit: int) -> bytes:
     if any((folder / Path(*path.parts[: depth + 1])).is_symlink() for depth in range(len(path.parts))):
         raise PackError(f"{where}: is a link. Put the file itself there.")
     try:
-        handle = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise PackError(f"{where}: cannot be opened: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as file:
-        try:
+        with open(folder / path, "rb", opener=_carefully) as file:
             return file.read(limit + 1)
-        except OSError as error:
-            raise PackError(f"{where}: cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise PackError(f"{where}: cannot be read: {error.strerror}") from error
+
+
+def _carefully(path: str, flags: int) -> int:
+    """Follow no link that was swapped in since, and wait for nobody at the other end of a pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _check_graph(data: bytes, where: str) -> None:

@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ import onnxruntime as ort
 ProviderSetting = Literal["auto", "tensorrt", "cuda", "openvino", "cpu"]
 
 CPU = "CPUExecutionProvider"
+
+_registering = threading.Lock()
 
 
 class ProviderUnavailable(Exception):
@@ -113,19 +116,24 @@ def _open_openvino(plan: Plan) -> ort.InferenceSession:
     return ort.InferenceSession(plan.graph, options)
 
 
-@functools.cache
 def _openvino_cpu() -> ort.OrtEpDevice:
-    """OpenVINO's CPU device; the plugin library is registered once per process."""
+    """OpenVINO's device for this machine's CPU."""
+    with _registering:  # several models open at the same time
+        devices = _openvino_devices()
+    for device in devices:
+        if device.device.type == ort.OrtHardwareDeviceType.CPU:
+            return device
+    raise ProviderUnavailable("OpenVINO does not offer itself for this CPU (it wants an Intel one)")
+
+
+@functools.cache  # a process can register a library only once
+def _openvino_devices() -> list[ort.OrtEpDevice]:
     try:
         import onnxruntime_ep_openvino as plugin  # noqa: PLC0415 - an x86-64 wheel; elsewhere it cannot be installed
     except ImportError as error:
         raise ProviderUnavailable("the package onnxruntime-ep-openvino is not installed") from error
     ort.register_execution_provider_library("claimsight-openvino", plugin.get_library_path())
-    name = plugin.get_ep_name()
-    for device in ort.get_ep_devices():
-        if device.ep_name == name and device.device.type == ort.OrtHardwareDeviceType.CPU:
-            return device
-    raise ProviderUnavailable("OpenVINO does not offer itself for this CPU (it wants an Intel one)")
+    return [device for device in ort.get_ep_devices() if device.ep_name == plugin.get_ep_name()]
 
 
 def _open_gpu(plan: Plan, provider: str, settings: dict[str, str]) -> ort.InferenceSession:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import prometheus_client
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,10 +17,27 @@ DRAIN_S = 30  # longest wait for requests in flight after SIGTERM; compose allow
 
 def serve(app: ASGIApp, settings: ServiceSettings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. One worker: one process owns the device."""
+    prepare(settings)
+    server = uvicorn.Server(configuration(app, settings))
+    server.run()
+    if not server.started:
+        sys.exit(f"Nothing was served on {settings.host}:{settings.port}; the log says why.")
+
+
+def prepare(settings: ServiceSettings) -> None:
+    """What a process needs before it serves: logs, metrics on their own port, and signals that end it well."""
     configure_logging(settings.log_level, settings.log_format)
     if settings.metrics_port:
         prometheus_client.start_http_server(settings.metrics_port, addr=settings.host)
-    uvicorn.run(
+    for name in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has drained. The default action would then end the process before
+        # its own cleanup and with a status that looks like a crash; SystemExit unwinds everything and gives 0.
+        signal.signal(name, lambda *_: sys.exit(0))
+
+
+def configuration(app: ASGIApp, settings: ServiceSettings) -> uvicorn.Config:
+    """How every app here is served."""
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,

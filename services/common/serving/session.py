@@ -54,14 +54,21 @@ class Session:
     """Runs rows through the graph. One thread uses it at a time: the batcher's."""
 
     def __init__(
-        self, inner: ort.InferenceSession, *, pack: Pack, rung: Rung, precision: Precision, max_batch: int
+        self,
+        inner: ort.InferenceSession,
+        *,
+        pack: Pack,
+        example: NDArray[np.uint8],
+        rung: Rung,
+        precision: Precision,
+        max_batch: int,
     ) -> None:
         self._inner = inner
+        self._example = example  # uint8 [1, h, w, 3], a row it is known to answer
         self._input = inner.get_inputs()[0].name
         self._names = [output.name for output in inner.get_outputs()]
         self._pads = rung.gpu  # engines and kernels are tuned per batch size there; on a CPU padding is only work
         self.buckets = buckets(max_batch)
-        self.row_shape: tuple[int, ...] = (pack.manifest.input.height, pack.manifest.input.width, 3)
         self.providers: list[str] = [name for name, _ in providers.placement(inner).most_common()]
         self.notes = ""
         self.ref = ModelRef(
@@ -88,10 +95,19 @@ class Session:
         return outputs
 
     def warm_up(self) -> float:
-        """Run every batch size once: the first run of each allocates, and on a GPU compiles. Answers seconds."""
+        """Run every batch size once: the first run of each allocates, and on a GPU compiles. Answers seconds.
+
+        Raises PackError where the graph cannot take a batch, as one exported with a fixed batch axis cannot.
+        """
         started = time.perf_counter()
         for size in self.buckets:
-            self.run(np.zeros((size, *self.row_shape), np.uint8))
+            rows = np.repeat(self._example, size, axis=0)
+            try:
+                self.run(rows)
+            except Exception as error:  # ONNX Runtime's own exceptions share no base class
+                raise PackError(
+                    f"{self.ref.name} {self.ref.version}: cannot run a batch of {size}: {_first_line(error)}"
+                ) from error
         return time.perf_counter() - started
 
 
@@ -112,12 +128,13 @@ def open_pack(pack: Pack, contract: Contract, choice: Choice) -> Session:
         precision = _precision(pack, choice, rung)
         plan = _plan(pack, contract, choice, precision)
         try:
-            session = _open(rung, plan, pack, precision)
+            session = _open(rung, plan, pack, precision, golden.rows)
             if rung.provider == providers.CPU and precision == "fp32":
                 golden.must_hold(session)  # this session is itself the plain CPU one: no second is needed
             else:
                 golden.must_be_near(session)
-                golden.must_hold(_open(_CPU_RUNG, _plan(pack, contract, choice, "fp32"), pack, "fp32"))
+                plain = _plan(pack, contract, choice, "fp32")
+                golden.must_hold(_open(_CPU_RUNG, plain, pack, "fp32", golden.rows))
         except ProviderUnavailable as error:
             tried.append(f"{rung.setting}: {error}")
             continue
@@ -130,9 +147,9 @@ def open_pack(pack: Pack, contract: Contract, choice: Choice) -> Session:
     )
 
 
-def _open(rung: Rung, plan: Plan, pack: Pack, precision: Precision) -> Session:
+def _open(rung: Rung, plan: Plan, pack: Pack, precision: Precision, example: NDArray[np.uint8]) -> Session:
     inner = providers.open_session(rung, plan)
-    return Session(inner, pack=pack, rung=rung, precision=precision, max_batch=plan.max_batch)
+    return Session(inner, pack=pack, example=example, rung=rung, precision=precision, max_batch=plan.max_batch)
 
 
 def _plan(pack: Pack, contract: Contract, choice: Choice, precision: Precision) -> Plan:
@@ -164,16 +181,16 @@ class _Golden:
         if arrays.keys() != {contract.input_name, *contract.outputs}:
             wanted = ", ".join([contract.input_name, *contract.outputs])
             raise PackError(f"{self._where}: must hold {wanted}; it holds {', '.join(sorted(arrays))}")
-        self._rows = arrays.pop(contract.input_name)[:1]  # one row proves the graph; more would only cost start-up
+        self.rows = arrays.pop(contract.input_name)[:1]  # one row proves the graph; more would only cost start-up
         size = (pack.manifest.input.height, pack.manifest.input.width, 3)
-        if self._rows.dtype != np.uint8 or self._rows.shape != (1, *size):
+        if self.rows.dtype != np.uint8 or self.rows.shape != (1, *size):
             raise PackError(f"{self._where}: {contract.input_name} must be uint8[1, {size[0]}, {size[1]}, 3]")
         self._expected: Mapping[str, NDArray[np.float32]] = {name: array[:1] for name, array in arrays.items()}
 
     def must_hold(self, session: Session) -> None:
         """Raises PackError unless the largest difference is within the pack's tolerance."""
         try:
-            found = session.run(self._rows)
+            found = session.run(self.rows)
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             raise PackError(f"{self._where}: the graph cannot run its input: {_first_line(error)}") from error
         if _shapes(found) != _shapes(self._expected):
@@ -189,7 +206,7 @@ class _Golden:
     def must_be_near(self, session: Session) -> None:
         """Raises ProviderUnavailable unless every output's relative error is within the pack's parity."""
         try:
-            found = session.run(self._rows)
+            found = session.run(self.rows)
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             raise ProviderUnavailable(f"the trial run failed: {_first_line(error)}") from error
         if _shapes(found) != _shapes(self._expected):
