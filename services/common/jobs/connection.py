@@ -23,11 +23,12 @@ def asking(url: str) -> Redis:
 
 def listening(url: str) -> Redis:
     """A client for workers and subscribers, whose blocking reads are longer than any request may wait."""
+    across_a_network = {} if url.startswith("unix:") else {"socket_keepalive": True}
     return Redis.from_url(
         url,
         decode_responses=True,
         socket_timeout=2 * _LONGEST_BLOCK_S,
         socket_connect_timeout=2,
-        socket_keepalive=True,
         retry=Retry(ConstantBackoff(0.5), 2),
+        **across_a_network,
     )
