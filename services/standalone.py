@@ -1,0 +1,127 @@
+"""Everything in one process: `python -m services.standalone`, or `make run`.
+
+The same apps as in separate processes, asked by the same clients; only the transport between them is a function call.
+Each room still reads its own settings (`CLAIMSIGHT_SEGMENTER_PACK`, `CLAIMSIGHT_GATEWAY_TAU`, ...).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from pydantic import Field
+
+import services.classifier.app
+import services.gateway.app
+import services.retrieval.app
+import services.segmenter.app
+from services.common.jobs import embedded
+from services.common.serving import folderlock, run
+from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpSegmenter, in_process
+from services.common.serving.health import Readiness
+from services.common.serving.settings import ServiceSettings
+from services.gateway.assessment.clients import Clients
+
+log = structlog.get_logger(__name__)
+
+_LOOK_EVERY_S = 0.1
+
+
+class Settings(ServiceSettings):
+    """`CLAIMSIGHT_<NAME>` or `--<name>`. Without keys it listens to this machine only."""
+
+    port: int = Field(8080, ge=0, le=65535, description="0: any free one")
+    data: Path = Field(Path("data"), description="folder of records, photos, memory and queue")
+
+
+class NotServing(Exception):
+    """Start-up has failed for good. The message says what to do."""
+
+
+async def main(settings: Settings, listener: socket.socket, redis_url: str) -> None:
+    """Serve on `listener` until a signal comes; raises NotServing when a room cannot open."""
+    rooms = {
+        "segmenter": services.segmenter.app.build_app(services.segmenter.settings.Settings()),
+        "classifier": services.classifier.app.build_app(services.classifier.settings.Settings()),
+        "retrieval": services.retrieval.app.build_app(
+            services.retrieval.settings.Settings(data=settings.data / "memory")
+        ),
+    }
+    async with AsyncExitStack() as stack:
+        http = {}
+        for name, app in rooms.items():
+            await stack.enter_async_context(app.router.lifespan_context(app))  # from here on it loads, in a thread
+            http[name] = await stack.enter_async_context(in_process(app))
+        clients = Clients(
+            HttpSegmenter(http["segmenter"]), HttpClassifier(http["classifier"]), HttpRetrieval(http["retrieval"])
+        )
+        gateway = services.gateway.app.build_app(
+            services.gateway.settings.Settings(data=settings.data, redis_url=redis_url), clients, worker=True
+        )
+        server = uvicorn.Server(run.configuration(gateway, settings))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await _until_ready([*rooms.values(), gateway], server, serving)
+            _announce(listener)
+        except NotServing:
+            server.should_exit = True
+            raise
+        finally:
+            await serving
+
+
+async def _until_ready(apps: list[FastAPI], server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+    """Until every app is ready or serving has ended; raises NotServing when one has failed."""
+    while not serving.done():
+        found: list[Readiness] = [await app.state.readiness() for app in apps]
+        failed = [readiness.detail for readiness in found if readiness.state == "failed"]
+        if failed:
+            raise NotServing("\n".join(failed))
+        if server.started and all(readiness.ready for readiness in found):
+            return
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _announce(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://{host}:{port}"
+    print(
+        f"\nClaimsight is ready: {url}\n  curl -F photos=@car.jpg -H 'Prefer: wait=30' {url}/v1/claims\n",
+        flush=True,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; raises NotServing when another process has the port."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise NotServing(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what listens there, or choose another port: "
+            "CLAIMSIGHT_PORT=8090 make run, or --port 8090."
+        ) from error
+    return listener
+
+
+if __name__ == "__main__":
+    settings = Settings.from_command_line("python -m services.standalone")
+    run.prepare(settings)
+    try:
+        with (
+            listen(settings.host, settings.port) as listener,
+            folderlock.held(settings.data),
+            embedded.running(settings.data / "queue") as redis_url,
+            asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner,
+        ):
+            runner.run(main(settings, listener, redis_url))
+    except (NotServing, folderlock.FolderInUse, embedded.ServerError) as error:
+        sys.exit(f"Claimsight cannot start. {error}")
