@@ -58,7 +58,7 @@ def focal(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float = 0.2
     return (alpha * target + (1 - alpha) * (1 - target)) * (1 - hit) ** gamma * bce
 
 
-def assign(batch: Batch, side: int, top: int = 6) -> tuple[Tensor, Tensor]:
+def assign(batch: Batch, side: int, top: int = 3) -> tuple[Tensor, Tensor]:
     """Tokens that answer for each instance: (instance [A], token [A]).
 
     A token qualifies when the mask covers at least half as much of it as of the best-covered token; of these the `top`
@@ -94,7 +94,7 @@ def assign(batch: Batch, side: int, top: int = 6) -> tuple[Tensor, Tensor]:
 def part_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy and Dice of part masks where parts are annotated; coarse labels train the sum of their members.
 
-    `logits`: [B, 1 + P, h, h].
+    `logits`: [B, 1 + P, h/2, h/2].
     """
     rows = batch.has_parts.nonzero()[:, 0]
     if len(rows) == 0:
@@ -102,13 +102,25 @@ def part_loss(logits: Tensor, batch: Batch) -> Tensor:
     p = logits[rows].float().softmax(1)
     sets = batch.part_sets.float()  # [R, 1 + P]
     q = torch.einsum("rp,bpij->brij", sets, p).clamp(1e-6, 1 - 1e-6)  # probability of each label's members, summed
-    target = batch.part_map[rows]
+    step = batch.part_map.shape[-1] // logits.shape[-1]  # parts are large: their masks live at stride 8
+    target = batch.part_map[rows][:, step // 2 :: step, step // 2 :: step]
     ce = -q.gather(1, target[:, None]).log().mean()
     hot = F.one_hot(target, sets.shape[0]).permute(0, 3, 1, 2).float()[:, 1:]
     inter, size = (q[:, 1:] * hot).sum((2, 3)), q[:, 1:].sum((2, 3)) + hot.sum((2, 3))
     present = hot.sum((2, 3)) > 0
     overlap = 1 - (2 * inter + 1) / (size + 1)
     return ce + (overlap * present).sum() / present.sum().clamp(min=1)
+
+
+def _own_masks(model: Albert, features: Tensor, queries: Queries, owner: Tensor) -> Tensor:
+    """Masks [A, h, h] of queries [A, 1, ...], each over its own photo's features: photo by photo, as a gather of
+    features would copy megabytes per query."""
+    out = features.new_empty(len(owner), *features.shape[2:])
+    for photo in owner.unique().tolist():
+        rows = (owner == photo).nonzero()[:, 0]
+        own = Queries(**{k: v[rows, 0][None] for k, v in vars(queries).items()})
+        out[rows] = model.masks(features[photo : photo + 1], own)[0]
+    return out
 
 
 def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> dict[str, Tensor]:
@@ -127,7 +139,7 @@ def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> d
         queries = model.query(tokens[:, None], centres[token][:, None].to(tokens.dtype))
         queries = Queries(**{k: v.float() for k, v in vars(queries).items()})
         features = model.mask_features(encoded.pyramid).float()
-        logits = model.masks(features[owner], queries)[:, 0]  # [A, h, h]
+        logits = _own_masks(model, features, queries, owner)  # [A, h, h]
         target = batch.masks[instance]
         # Every instance counts the same, however many tokens answer for it.
         share = 1.0 / torch.bincount(instance, minlength=len(batch.masks))[instance].clamp(min=1)
@@ -153,9 +165,10 @@ def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> d
     positives = objectness.sum().clamp(min=1)
     out["objectness"] = weights.objectness * (focal(quality[..., 0], objectness) * known).sum() / positives
     out["part"] = weights.part * part_loss(model.part_masks(encoded), batch)
-    anywhere = torch.zeros(b, *batch.masks.shape[1:], device=device)
     damaged = batch.damage_targets.sum(1) > 0
-    anywhere.index_reduce_(0, batch.owner[damaged], batch.masks[damaged], "amax")
+    whose = F.one_hot(batch.owner[damaged], b).float()  # [damages, B]
+    union = whose.T @ batch.masks[damaged].flatten(1)
+    anywhere = (union > 0).float().reshape(b, *batch.masks.shape[1:])
     heat = model.damaged(encoded.pyramid)[:, 0].float()
     pixel = F.binary_cross_entropy_with_logits(heat, anywhere, reduction="none").mean((1, 2))
     shape = dice_loss(heat, anywhere) * (anywhere.sum((1, 2)) > 0)

@@ -25,12 +25,12 @@ class Preset:
     """Sizes of one ALBERT. `stem` is the convolutional stem whose stages feed tokens and mask features."""
 
     name: str = "tiny"
-    size: int = 512  # S, pixels
+    size: int = 384  # S, pixels
     stem: str = "lite2"
     width: int = 192  # d
-    depth: int = 5  # encoder blocks
+    depth: int = 4  # encoder blocks
     part_depth: int = 2  # the last blocks see the part queries too
-    heads: int = 6
+    heads: int = 3  # 64 channels each: half the softmax of six, which is what attention costs on a CPU
     mask_channels: int = 32  # m, damage masks
     part_channels: int = 64  # m, part masks
     pyramid: int = 64  # channels of the stride-4 map
@@ -96,7 +96,8 @@ class Encoded:
 
     tokens: Tensor  # [B, T, d]
     part_queries: Tensor  # [B, 1 + P, d]
-    pyramid: Tensor  # [B, c, h, h]
+    coarse: Tensor  # [B, c, h/2, h/2]: stride 8, for parts
+    pyramid: Tensor  # [B, c, h, h]: stride 4, for damages
 
 
 @dataclass
@@ -128,7 +129,7 @@ class Albert(nn.Module):
         self.norm = nn.LayerNorm(d)
         c = p.pyramid
         self.lateral4, self.lateral8, self.lateral16 = nn.Conv2d(c4, c, 1), nn.Conv2d(c8, c, 1), nn.Conv2d(d, c, 1)
-        self.smooth8, self.smooth4, self.smooth = ConvNorm(c, c), ConvNorm(c, c), ConvNorm(c, c)
+        self.smooth8, self.smooth4 = ConvNorm(c, c), ConvNorm(c, c)
         self.mask_features = nn.Conv2d(c, p.mask_channels, 1)
         self.part_features = nn.Conv2d(c, p.part_channels, 1)
         self.damaged = nn.Conv2d(c, 1, 1)  # eq. 13: "damaged anywhere"
@@ -139,7 +140,9 @@ class Albert(nn.Module):
         nn.init.trunc_normal_(self.position, std=0.02)
         last = self.quality[-1]
         assert isinstance(last, nn.Linear)
-        nn.init.constant_(last.bias, -4.0)  # few tokens are a damage: start there
+        nn.init.zeros_(last.bias)
+        with torch.no_grad():
+            last.bias[0] = -4.0  # few tokens are a damage: start there
 
     def encode(self, photo: Tensor) -> Encoded:
         """Shared by all three domains (eq. 9). `photo`: uint8 [B, S, S, 3]."""
@@ -157,8 +160,8 @@ class Albert(nn.Module):
         tokens, part_queries = z[:, :count], z[:, count:]
         t16 = tokens.transpose(1, 2).reshape(-1, self.preset.width, side, side)
         y = self.smooth8(F.interpolate(self.lateral16(t16), scale_factor=2.0, mode="bilinear") + self.lateral8(f8))
-        y = self.smooth4(F.interpolate(y, scale_factor=2.0, mode="bilinear") + self.lateral4(f4))
-        return Encoded(tokens, part_queries, self.smooth(y))
+        x = self.smooth4(F.interpolate(y, scale_factor=2.0, mode="bilinear") + self.lateral4(f4))
+        return Encoded(tokens, part_queries, y, x)
 
     def query(self, tokens: Tensor, centres: Tensor) -> Queries:
         """Heads on queries [B, N, d] whose token centres are [B, N, 2] in [0, 1] (x, y)."""
@@ -184,8 +187,8 @@ class Albert(nn.Module):
         return logits - 0.5 * (py[..., :, None] + px[..., None, :]).clamp(max=200.0)
 
     def part_masks(self, encoded: Encoded) -> Tensor:
-        """Part logits [B, 1 + P, h, h]: one dynamic filter per part of the vocabulary; 0 is none."""
-        features = self.part_features(encoded.pyramid)
+        """Part logits [B, 1 + P, h/2, h/2]: one dynamic filter per part of the vocabulary; 0 is none."""
+        features = self.part_features(encoded.coarse)
         b, m, h, w = features.shape
         filters = self.part_filters(encoded.part_queries)
         return (filters[..., :m] @ features.flatten(2) + filters[..., m:]).reshape(b, -1, h, w)

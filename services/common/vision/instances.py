@@ -73,7 +73,9 @@ def decode_instances(
 ) -> list[DecodedInstance]:
     """Damages and fakes by score, then parts. `supported` masks names that no photo taught; thresholds fall back to DEFAULTS."""
     t = {**DEFAULTS, **thresholds}
-    return [*_damages(outputs, vocabulary, supported, t), *_parts(outputs["part_logits"], vocabulary, supported, t)]
+    height = 2 * outputs["mask_logits"].shape[1]
+    parts = _parts(outputs["part_logits"], height, vocabulary, supported, t)
+    return [*_damages(outputs, vocabulary, supported, t), *parts]
 
 
 def scores(outputs: Mapping[str, Floats], t: Mapping[str, float]) -> Floats:
@@ -137,19 +139,25 @@ def part_groups(vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]]) 
     return [*fine, *coarse], rows
 
 
-def part_probabilities(logits: Floats, groups: Floats) -> Floats:
-    """[n, 2h, 2w] from part logits [1 + P, h, w]; what no group covers counts as none."""
+def part_probabilities(logits: Floats, groups: Floats, height: int) -> Floats:
+    """[n, height, width] from part logits [1 + P, h, w], doubled until they have the damage masks' grid.
+
+    What no group covers counts as none.
+    """
     flat = softmax(logits.reshape(len(logits), -1), axis=0)
-    return double((groups @ flat).reshape(len(groups), *logits.shape[1:]))
+    maps = np.asarray((groups @ flat).reshape(len(groups), *logits.shape[1:]), np.float32)
+    while maps.shape[1] < height:
+        maps = double(maps)
+    return maps
 
 
 def _parts(
-    logits: Floats, vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]], t: Mapping[str, float]
+    logits: Floats, height: int, vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]], t: Mapping[str, float]
 ) -> list[DecodedInstance]:
     names, groups = part_groups(vocabulary, supported)
     if not names:
         return []
-    p = part_probabilities(logits, groups)
+    p = part_probabilities(logits, groups, height)
     none = 1 - p.sum(0)
     best = np.where(none > p.max(0), -1, p.argmax(0))
     coarse = {c.name for c in vocabulary.coarse}

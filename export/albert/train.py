@@ -1,0 +1,119 @@
+"""Train ALBERT: `python -m export.albert.train --data ../data --out runs/albert`.
+
+Writes a checkpoint after every epoch and goes on from it when called again. The weights that are kept are an
+exponential moving average. One process, one device: a GPU when there is one, else the CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from export.albert.data import Photos
+from export.albert.losses import Batch, Weights, losses
+from export.albert.model import Albert, Preset
+from export.efficientnet_lite import load_imagenet
+from export.training import Checkpoint, Schedule, average, fast_bf16, mean_of
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run."""
+
+    preset: Preset = field(default_factory=Preset)
+    weights: Weights = field(default_factory=Weights)
+    epochs: int = 60
+    minutes: float = 0.0  # time budget instead of epochs (see Schedule)
+    batch: int = 12
+    lr: float = 6e-4
+    layer_decay: float = 0.75  # of the learning rate, per encoder block towards the input; the stem is one more layer down
+    weight_decay: float = 0.05
+    frozen: int = 7  # stem blocks (up to stride 8) that keep their ImageNet weights: their gradients cost most of a step
+    ema: float = 0.998
+    seed: int = 0
+
+
+def parameter_groups(model: Albert, config: Config) -> list[dict[str, object]]:
+    """Layer-wise learning-rate decay (paper: named, no value; here: 0.75), norms and biases without weight decay."""
+    depth = model.preset.depth
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, p in model.named_parameters():
+        layer = depth + 1
+        if name.startswith("stem."):
+            layer = 0
+        elif name.startswith("blocks."):
+            layer = 1 + int(name.split(".")[1])
+        elif name.startswith(("embed", "position")):
+            layer = 1
+        groups.setdefault((layer, p.ndim > 1 and not name.startswith(("position", "part_tokens"))), []).append(p)
+    return [
+        {"params": ps, "lr": config.lr * config.layer_decay ** (depth + 1 - layer), "weight_decay": config.weight_decay if decays else 0.0}
+        for (layer, decays), ps in groups.items()
+    ]
+
+
+def freeze(model: Albert, blocks: int) -> None:
+    """Keep the first `blocks` stem blocks as they are, and the statistics of every batch norm of the stem."""
+    stem = model.stem
+    for module in (stem._conv_stem, stem._bn0, *list(stem._blocks)[:blocks]) if blocks else ():
+        module.requires_grad_(False)
+    for module in stem.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def train(config: Config, photos: Photos, shares: Tensor, out: Path, *, imagenet: Path | None = None) -> Albert:
+    """Train on `photos`, drawn with probability `shares` [n]; returns the averaged model in evaluation mode."""
+    device = photos.device
+    torch.manual_seed(config.seed)
+    rng = torch.Generator().manual_seed(config.seed)
+    model = Albert(config.preset)
+    load_imagenet(model.stem, imagenet)
+    model = model.to(device, memory_format=torch.channels_last)
+    averaged = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config))
+    base = [float(g["lr"]) for g in optimizer.param_groups]
+    steps = max(1, len(photos) // config.batch)
+    checkpoint = Checkpoint(out, config)
+    first, spent = checkpoint.resume(rng, model=model, averaged=averaged, optimizer=optimizer)
+    schedule = Schedule(config.epochs * steps, config.minutes, spent=spent)
+    bar = tqdm(range(first, config.epochs), desc="train albert", unit="epoch", mininterval=5)
+    for epoch in bar:
+        model.train()
+        freeze(model, config.frozen)
+        sums: dict[str, Tensor] = {}
+        drawn = torch.multinomial(shares, steps * config.batch, replacement=True, generator=rng).tolist()
+        for step in range(steps):
+            done = epoch * steps + step
+            factor = schedule.factor(done)
+            for group, lr in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = lr * factor
+            batch = photos.batch(drawn[step * config.batch : (step + 1) * config.batch], config.preset.size, rng, augment=True)
+            terms = loss_terms(model, batch, config.weights)
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(terms.values())).sum().backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+            average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+        row = mean_of(sums, steps)
+        bar.set_postfix({k: f"{v:.3f}" for k, v in row.items()})
+        checkpoint.record(epoch=epoch + 1, seconds=schedule.seconds, share=schedule.share(done), **row)
+        checkpoint.save(epoch + 1, schedule.seconds, rng, model=model, averaged=averaged, optimizer=optimizer)
+        if schedule.share(done + 1) >= 1:
+            break
+    return averaged.eval()
+
+
+def loss_terms(model: Albert, batch: Batch, weights: Weights) -> dict[str, Tensor]:
+    """One forward pass, in bf16 where that is fast; the losses themselves are fp32."""
+    device = batch.photos.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device)):
+        encoded = model.encode(batch.photos)
+        return losses(model, encoded, batch, weights)

@@ -1,0 +1,97 @@
+"""What both trainers share: the schedule, the moving average, checkpoints that survive a kill, bf16 where it is fast."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_MAY_CHANGE = ("epochs", "minutes")  # settings that a resumed run may have other values of
+
+
+@dataclass
+class Schedule:
+    """Linear warm-up, then a cosine to zero, over a number of steps or over a time budget (`minutes` > 0).
+
+    With a time budget the run ends when the budget is spent, whatever epoch that is: on a shared CPU nobody knows the
+    speed beforehand, and a cosine that is cut off leaves weights that were never cooled down.
+    """
+
+    steps: int
+    minutes: float = 0.0
+    warmup: float = 0.05
+    spent: float = 0.0  # seconds of earlier runs
+
+    def __post_init__(self) -> None:
+        self._start = time.monotonic() - self.spent
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def share(self, step: int) -> float:
+        """How much of the run is done, in [0, 1]."""
+        return min(1.0, self.seconds / 60 / self.minutes if self.minutes else step / self.steps)
+
+    def factor(self, step: int) -> float:
+        share = self.share(step)
+        return min(1.0, share / self.warmup + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 is quicker than fp32 here: every GPU of today, and CPUs with bf16 instructions."""
+    return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@torch.no_grad()
+def average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    """Exponential moving average of all weights; integer buffers are copied."""
+    for a, p in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+        if a.dtype.is_floating_point:
+            a.lerp_(p, 1 - decay)
+        else:
+            a.copy_(p)
+
+
+class Checkpoint:
+    """`folder/checkpoint.pt`: everything a run needs to go on, replaced atomically; `folder/log.jsonl`: its curve."""
+
+    def __init__(self, folder: Path, config: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path, self.log = folder / "checkpoint.pt", folder / "log.jsonl"
+        self.config: dict[str, Any] = asdict(config)
+
+    def save(self, epoch: int, seconds: float, rng: torch.Generator, **parts: nn.Module | torch.optim.Optimizer) -> None:
+        state = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({"config": self.config, "epoch": epoch, "seconds": seconds, "rng": rng.get_state(), **state}, self.path.with_suffix(".tmp"))
+        self.path.with_suffix(".tmp").replace(self.path)  # a kill in mid-write leaves the former checkpoint
+
+    def resume(self, rng: torch.Generator, **parts: nn.Module | torch.optim.Optimizer) -> tuple[int, float]:
+        """Load everything back; (epoch to go on with, seconds spent), or (0, 0.0) for a new run.
+
+        Raises ValueError when the checkpoint was trained with another configuration.
+        """
+        if not self.path.exists():
+            return 0, 0.0
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        changed = [k for k, v in self.config.items() if state["config"].get(k) != v and k not in _MAY_CHANGE]
+        if changed:
+            raise ValueError(f"{self.path} was trained with another {changed[0]}: choose another --out or the same configuration")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        rng.set_state(state["rng"])
+        return int(state["epoch"]), float(state["seconds"])
+
+    def record(self, **row: float) -> None:
+        with self.log.open("a", encoding="utf-8") as f:
+            f.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + "\n")
+
+
+def mean_of(sums: dict[str, Tensor], count: int) -> dict[str, float]:
+    return {name: float(value) / max(count, 1) for name, value in sums.items()}
