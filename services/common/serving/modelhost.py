@@ -62,18 +62,18 @@ class ModelHost:
         self._device.shutdown(wait=False)
 
     async def readiness(self) -> Readiness:
-        state: str = self._state
-        detail = self._detail
-        if state == "ready" and self._served is not None:
+        state, detail = self._health()
+        return Readiness(state, detail, {"queue": self._served[2].depth} if self._served else {})
+
+    def _health(self) -> tuple[str, str]:
+        """State and what to do about it; a model that was ready can hang or break later."""
+        if self._state == "ready" and self._served is not None:
             batcher = self._served[2]
             if batcher.busy_s > STALLED_S:
-                state, detail = "stalled", f"A model run hangs for {batcher.busy_s:.0f} s. Restart the {self.service}."
-            elif batcher.failures >= _FAILURES:
-                state, detail = (
-                    "failing",
-                    f"The last {batcher.failures} model runs failed. See the {self.service}'s log.",
-                )
-        return Readiness(state, detail, {"queue": self._served[2].depth} if self._served else {})
+                return "stalled", f"A model run hangs for {batcher.busy_s:.0f} s. Restart the {self.service}."
+            if batcher.failures >= _FAILURES:
+                return "failing", f"The last {batcher.failures} model runs failed. See the {self.service}'s log."
+        return self._state, self._detail
 
     @property
     def pack(self) -> Pack:
@@ -91,10 +91,11 @@ class ModelHost:
         """Raises NotReady until the model is proven and warm: before that there is nothing certain to tell."""
         pack, session, _ = self._ready()
         manifest = pack.manifest
+        state, detail = self._health()
         return ModelInfo(
             service=self.service,
             model=session.ref,
-            state="ready",
+            state="ready" if state == "ready" else "failed",
             providers=session.providers,
             vocabulary=manifest.vocabulary,
             names_hash=manifest.names_hash,
@@ -108,7 +109,7 @@ class ModelHost:
             temperature=manifest.temperature,
             thresholds=manifest.thresholds,
             max_batch=session.buckets[-1],
-            notes=session.notes,
+            notes=detail or session.notes,
         )
 
     def _ready(self) -> tuple[Pack, Session, Batcher]:
