@@ -1,4 +1,4 @@
-"""Where labels stand on a picture: beside their boxes, inside the picture and, where there is room, not on each other."""
+"""Where labels stand: beside their boxes, inside the picture and, where there is room, not on each other."""
 
 from __future__ import annotations
 

@@ -54,17 +54,18 @@ class OverlayItem:
 def draw_overlay(pixels: NDArray[np.uint8], items: Sequence[OverlayItem], max_side: int = 1280) -> bytes:
     """uint8 [h, w, 3] and what was found on it -> a WebP picture whose longer side is at most `max_side` pixels."""
     picture = Image.fromarray(_fitted(pixels, max_side))
-    unit = max(picture.size) / 640  # all widths grow with the picture: it looks the same at any size
+    # All widths grow with the picture, so that it looks the same at any size; on a strip the height is what is scarce.
+    unit = min(max(picture.size) / 640, min(picture.size) / 200)
     ordered = sorted(items, key=lambda item: _ORDER.index(item.kind))
     lines = Image.new("RGBA", (picture.width * _SCALE, picture.height * _SCALE))
     for item in ordered:
         _draw_shape(picture, lines, item, unit)
 
-    font = ImageFont.load_default(max(11.0, 13 * unit))
-    margin = 4 * unit
+    font_size = max(11.0, 13 * unit)
+    font, margin = ImageFont.load_default(font_size), font_size / 3
     texts = [_shortened(item.label, font, picture.width - 2 * margin) for item in reversed(ordered)]
     labelled = [(item, text) for item, text in zip(reversed(ordered), texts, strict=True) if text]
-    height = sum(font.getmetrics()) + margin
+    height = 1.6 * font_size
     sizes = [(font.getlength(text) + 2 * margin, height) for _, text in labelled]
     plates = place([_scaled(item.box, picture.size) for item, _ in labelled], sizes, picture.size)
 
@@ -72,7 +73,8 @@ def draw_overlay(pixels: NDArray[np.uint8], items: Sequence[OverlayItem], max_si
     for (item, _), plate in zip(labelled, plates, strict=True):
         corners = [_SCALE * side for side in plate]
         draw.rounded_rectangle(corners, radius=_SCALE * height / 3, fill=(*_STYLES[item.kind].colour, 235))
-    picture.paste(lines.reduce(_SCALE), mask=lines.reduce(_SCALE).getchannel("A"))
+    lines = lines.reduce(_SCALE)
+    picture.paste(lines, mask=lines)
     draw = ImageDraw.Draw(picture)
     for (item, text), (x0, y0, _, y1) in zip(labelled, plates, strict=True):
         draw.text((x0 + margin, (y0 + y1) / 2), text, _STYLES[item.kind].text, font, anchor="lm")
@@ -98,7 +100,7 @@ def _draw_shape(picture: Image.Image, lines: Image.Image, item: OverlayItem, uni
     if item.mask is None:
         for colour, width in strokes:
             box = _scaled(item.box, lines.size)
-            draw.rounded_rectangle(box, 6 * unit, outline=colour, width=round(width * unit * _SCALE))
+            draw.rounded_rectangle(box, 6 * unit, outline=colour, width=max(_SCALE, round(width * unit * _SCALE)))
         return
     cover = Image.new("L", picture.size)
     fill = ImageDraw.Draw(cover)
@@ -108,7 +110,7 @@ def _draw_shape(picture: Image.Image, lines: Image.Image, item: OverlayItem, uni
         fill.polygon((share * scale).ravel().tolist(), fill=round(255 * style.fill) if area(ring) > 0 else 0)
         points = (share * lines.size).ravel().tolist()
         for colour, thickness in strokes:
-            draw.line(points, colour, round(thickness * unit * _SCALE), joint="curve")
+            draw.line(points, colour, max(_SCALE, round(thickness * unit * _SCALE)), joint="curve")
     picture.paste(style.colour, mask=cover)
 
 
