@@ -8,8 +8,7 @@ import sys
 
 import structlog
 
-from services.common.serving.run import serve
-from services.common.serving.telemetry import configure_logging
+from services.common.serving.run import prepare, serve
 from services.gateway.app import build_app
 from services.gateway.runtime import opened
 from services.gateway.settings import Settings
@@ -23,7 +22,7 @@ def main() -> None:
     role = sys.argv.pop(1) if sys.argv[1:2] in (["api"], ["worker"]) else "both"
     settings = Settings.from_command_line(f"python -m services.gateway {role if role != 'both' else ''}".strip())
     if role == "worker":
-        configure_logging(settings.log_level, settings.log_format)
+        prepare(settings)
         asyncio.run(work(settings))
     else:
         serve(build_app(settings, worker=role == "both"), settings)

@@ -80,6 +80,9 @@ class JobWorker:
             except (RedisError, OSError) as error:
                 log.warning("the queue cannot be reached", error=str(error))
                 await asyncio.sleep(1)
+            except Exception:  # a worker that stops in silence is worse than one that complains every second
+                log.exception("the queue cannot be read")
+                await asyncio.sleep(1)
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new job, let running ones finish for `grace_seconds`, leave the rest to another worker."""
