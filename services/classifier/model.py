@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from services.common.serving.golden import Contract
 from services.common.serving.modelpack import Manifest
-from services.common.serving.session import Contract
 from services.common.serving.tensors import Spec
 
 CONTRACT = Contract(input_name="crops", outputs=("logits", "gates", "embedding"))

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from services.common.serving.golden import Contract
 from services.common.serving.modelpack import Manifest
 from services.common.serving.schemas import Instance, Mask, ModelRef, Scored, Segmentation
-from services.common.serving.session import Contract
 from services.common.vision.instances import DecodedInstance, decode_instances
 from services.common.vision.masks import encode
 from services.common.vision.resample import resize

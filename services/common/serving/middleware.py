@@ -55,6 +55,7 @@ class RequestContextMiddleware:
                     raise
                 await problems.response(problems.from_exception(error), scope["path"])(scope, receive, tagged)
             finally:
+                status = status or 499  # nginx's number for a client that left before its answer
                 seconds = time.perf_counter() - started
                 telemetry.count_request(self.service, _route(scope), status, seconds)
                 telemetry.log_request(self.service, scope["method"], _route(scope), status, seconds)

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from services.common.serving import telemetry
 from services.common.serving.batcher import Batcher
 from services.common.serving.errors import NotReady
+from services.common.serving.golden import Contract
 from services.common.serving.health import Readiness
 from services.common.serving.modelpack import Pack, PackError, load_pack
 from services.common.serving.schemas import ModelInfo
-from services.common.serving.session import Choice, Contract, Session, SessionError, open_pack
+from services.common.serving.session import Choice, Session, SessionError, open_pack
 from services.common.serving.settings import ModelSettings
 
 STALLED_S = 60.0  # a run that takes this long hangs: the slowest graph here needs a few seconds on one core

@@ -98,8 +98,8 @@ def _sentence(found: Sequence[Mapping[str, object]]) -> str:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    if isinstance(error, ClientDisconnect):  # nobody is left to read this; the status is for our own log
-        return Response(status_code=400)
+    if isinstance(error, ClientDisconnect):  # nobody is left to read this; the number is for our own log
+        return Response(status_code=499)
     kept = error.headers if isinstance(error, HTTPException) else None  # Allow, WWW-Authenticate
     return response(from_exception(error), request.url.path, kept)
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from services.common.serving import providers
+from services.common.serving.golden import Contract, Golden, Outputs, first_line
 from services.common.serving.modelpack import Pack, PackError
 from services.common.serving.providers import Plan, ProviderSetting, ProviderUnavailable, Rung
 from services.common.serving.schemas import ModelRef
 
 Precision = Literal["fp32", "fp16", "int8"]
-Outputs = dict[str, NDArray[np.float32]]
 
 
 class SessionError(Exception):
@@ -28,14 +26,6 @@ class SessionError(Exception):
 
 class NotFiniteError(Exception):
     """The graph answered NaN or infinity: an error, never "no damage"."""
-
-
-@dataclass(frozen=True)
-class Contract:
-    """What a service expects of its graph: one uint8 input [B, *row] and these float32 outputs."""
-
-    input_name: str
-    outputs: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,7 @@ class Session:
                 self.run(rows)
             except Exception as error:  # ONNX Runtime's own exceptions share no base class
                 raise PackError(
-                    f"{self.ref.name} {self.ref.version}: cannot run a batch of {size}: {_first_line(error)}"
+                    f"{self.ref.name} {self.ref.version}: cannot run a batch of {size}: {first_line(error)}"
                 ) from error
         return time.perf_counter() - started
 
@@ -122,7 +112,7 @@ def open_pack(pack: Pack, contract: Contract, choice: Choice) -> Session:
     The fp32 graph must give the golden outputs on the plain CPU provider within the pack's `tolerance`; the chosen
     provider and precision, which may round differently, within its `parity`. Raises PackError and SessionError.
     """
-    golden = _Golden(pack, contract)
+    golden = Golden(pack, contract)
     tried: list[str] = []
     for rung in providers.ladder(choice.provider, require_gpu=choice.require_gpu):
         precision = _precision(pack, choice, rung)
@@ -130,11 +120,11 @@ def open_pack(pack: Pack, contract: Contract, choice: Choice) -> Session:
         try:
             session = _open(rung, plan, pack, precision, golden.rows)
             if rung.provider == providers.CPU and precision == "fp32":
-                golden.must_hold(session)  # this session is itself the plain CPU one: no second is needed
+                golden.must_hold(session.run)  # this session is itself the plain CPU one: no second is needed
             else:
-                golden.must_be_near(session)
+                golden.must_be_near(session.run)
                 plain = _plan(pack, contract, choice, "fp32")
-                golden.must_hold(_open(_CPU_RUNG, plain, pack, "fp32", golden.rows))
+                golden.must_hold(_open(_CPU_RUNG, plain, pack, "fp32", golden.rows).run)
         except ProviderUnavailable as error:
             tried.append(f"{rung.setting}: {error}")
             continue
@@ -169,60 +159,6 @@ def _precision(pack: Pack, choice: Choice, rung: Rung) -> Precision:
     if choice.precision != "auto":
         return choice.precision
     return "fp16" if rung.gpu and "fp16" in pack.manifest.files else "fp32"
-
-
-class _Golden:
-    """One input and what the exporter got for it on the plain CPU provider."""
-
-    def __init__(self, pack: Pack, contract: Contract) -> None:
-        self._where = f"{pack.folder}: files.golden"
-        self._tolerance, self._parity = pack.manifest.tolerance, pack.manifest.parity
-        arrays = safetensors.numpy.load(pack.read("golden"))
-        if arrays.keys() != {contract.input_name, *contract.outputs}:
-            wanted = ", ".join([contract.input_name, *contract.outputs])
-            raise PackError(f"{self._where}: must hold {wanted}; it holds {', '.join(sorted(arrays))}")
-        self.rows = arrays.pop(contract.input_name)[:1]  # one row proves the graph; more would only cost start-up
-        size = (pack.manifest.input.height, pack.manifest.input.width, 3)
-        if self.rows.dtype != np.uint8 or self.rows.shape != (1, *size):
-            raise PackError(f"{self._where}: {contract.input_name} must be uint8[1, {size[0]}, {size[1]}, 3]")
-        self._expected: Mapping[str, NDArray[np.float32]] = {name: array[:1] for name, array in arrays.items()}
-
-    def must_hold(self, session: Session) -> None:
-        """Raises PackError unless the largest difference is within the pack's tolerance."""
-        try:
-            found = session.run(self.rows)
-        except Exception as error:  # ONNX Runtime's own exceptions share no base class
-            raise PackError(f"{self._where}: the graph cannot run its input: {_first_line(error)}") from error
-        if _shapes(found) != _shapes(self._expected):
-            raise PackError(f"{self._where}: names and shapes are not those that the graph answers")
-        for name, expected in self._expected.items():
-            worst = float(np.abs(found[name] - expected).max())
-            if not worst <= self._tolerance:
-                raise PackError(
-                    f"{self._where}: {name} differs by {worst:.3g} on the CPU, and {self._tolerance:g} is allowed. "
-                    "The graph does not compute what was exported; export the pack again."
-                )
-
-    def must_be_near(self, session: Session) -> None:
-        """Raises ProviderUnavailable unless every output's relative error is within the pack's parity."""
-        try:
-            found = session.run(self.rows)
-        except Exception as error:  # ONNX Runtime's own exceptions share no base class
-            raise ProviderUnavailable(f"the trial run failed: {_first_line(error)}") from error
-        if _shapes(found) != _shapes(self._expected):
-            raise ProviderUnavailable("names and shapes are not those of the golden outputs")
-        for name, expected in self._expected.items():
-            off = float(np.linalg.norm(found[name] - expected) / max(float(np.linalg.norm(expected)), 1e-6))
-            if not off <= self._parity:
-                raise ProviderUnavailable(f"{name} is {off:.1%} off the golden output ({self._parity:.0%} is allowed)")
-
-
-def _shapes(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in arrays.items()}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 _CPU_RUNG = providers.ladder("cpu")[0]

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from services.common.serving import providers
+from services.common.serving.golden import Contract
 from services.common.serving.modelpack import Pack, PackError, load_pack, write_pack
 from services.common.serving.providers import CPU, Plan, ProviderUnavailable, Rung
-from services.common.serving.session import Choice, Contract, NotFiniteError, SessionError, buckets, open_pack
+from services.common.serving.session import Choice, NotFiniteError, SessionError, buckets, open_pack
 from services.common.serving.tensors import dump
 from tests.packs import CROP_SIZE, manifest, write_classify_pack
 
@@ -108,6 +109,12 @@ def test_a_golden_file_of_another_shape_is_refused(tmp_path: Path, recorded: dic
     files = {"fp32": double_graph(), "golden": dump(recorded)}
     with pytest.raises(PackError, match="golden"):
         open_pack(write_pack(tmp_path, manifest("classify", "double", size=SIZE), files), DOUBLE, Choice())
+
+
+def test_a_golden_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
+    pack = write_pack(tmp_path, manifest("classify", "x", size=SIZE), {"fp32": double_graph(), "golden": b"not so"})
+    with pytest.raises(PackError, match="golden"):
+        open_pack(pack, DOUBLE, Choice())
 
 
 def test_nan_is_an_error_and_never_no_damage(tmp_path: Path) -> None:
