@@ -1,0 +1,92 @@
+"""A claim through separate processes on loopback: each service alone, a real queue server, SQLite."""
+
+from __future__ import annotations
+
+import io
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+from PIL import Image
+
+from services.common.jobs import embedded
+from tests.e2e.processes import Service, free_port, post_claim, running
+from tests.e2e.scenes import damaged_car, pack_environment
+
+
+@dataclass(frozen=True)
+class House:
+    url: str
+    services: dict[str, Service]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("house")
+    environment = dict(pack_environment(folder / "models"))
+    ports = {name: free_port() for name in ("segmenter", "classifier", "retrieval", "gateway")}
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    environment |= {
+        f"CLAIMSIGHT_GATEWAY_{name.upper()}_URL": urls[name] for name in ("segmenter", "classifier", "retrieval")
+    }
+    environment |= {
+        "CLAIMSIGHT_GATEWAY_DATA": str(folder / "data"),
+        "CLAIMSIGHT_RETRIEVAL_DATA": str(folder / "memory"),
+    }
+    with ExitStack() as stack:
+        environment["CLAIMSIGHT_GATEWAY_REDIS_URL"] = stack.enter_context(embedded.running(folder / "queue"))
+        started = {}
+        for name in ("segmenter", "classifier", "retrieval", "gateway", "worker"):
+            module, arguments = f"services.{name}", ["--port", str(ports.get(name, 0))]
+            if name == "gateway":
+                arguments = ["api", *arguments]
+            elif name == "worker":
+                module, arguments = "services.gateway", ["worker"]
+            log = folder / f"{name}.log"
+            started[name] = stack.enter_context(running(module, *arguments, log=log, environment=environment))
+        for name, url in urls.items():
+            started[name].wait_until_ready(url)
+        yield House(urls["gateway"], started)
+
+
+def test_a_claim_walks_through_all_processes(house: House) -> None:
+    answer = post_claim(house.url, damaged_car(), damaged_car(dent=False))
+    assert answer.status_code == 200, answer.text + house.services["worker"].tail()
+    claim = answer.json()
+    assert claim["status"] == "succeeded"
+    damaged, undamaged = claim["photos"]
+    (finding,) = damaged["findings"]
+    assert (finding["damage"], finding["opinion"]["label"], finding["part"]["name"]) == ("dent", "dent", "door")
+    assert finding["box"] == pytest.approx([0.3, 0.3, 0.5, 0.5], abs=0.05)
+    assert undamaged["findings"] == []
+    assert {fake["label"] for fake in undamaged["lookalikes"]} == {"reflection"}
+    assert claim["models"]["segmenter"]["name"] == "albert"
+
+
+def test_the_overlay_of_a_photo_can_be_fetched(house: House) -> None:
+    claim = post_claim(house.url, damaged_car()).json()
+    overlay = httpx2.get(house.url + claim["photos"][0]["links"]["overlay"])
+    assert overlay.headers["content-type"] == "image/webp"
+    with Image.open(io.BytesIO(overlay.content)) as picture:
+        assert picture.width / picture.height == pytest.approx(640 / 480, rel=0.02)
+
+
+def test_one_bad_photo_does_not_fail_the_claim(house: House) -> None:
+    claim = post_claim(house.url, damaged_car(), b"\xff\xd8\xff\xe0 this is no photo").json()
+    assert (claim["status"], claim["partial"]) == ("succeeded", True)
+    assert [photo["status"] for photo in claim["photos"]] == ["succeeded", "failed"]
+
+
+def test_the_models_of_all_services_are_shown(house: House) -> None:
+    models = httpx2.get(f"{house.url}/v1/models").json()
+    assert models["segmenter"]["providers"] == ["CPUExecutionProvider"]
+    assert models["memory"]["backbone"] == models["classifier"]["backbone"]
+    assert models["memory"]["rows"] == 60
+
+
+def test_every_service_ends_with_status_0_on_sigterm(house: House) -> None:  # the last: it ends them
+    for name, service in house.services.items():
+        assert service.stop(signal.SIGTERM) == 0, f"{name}:\n{service.tail()}"

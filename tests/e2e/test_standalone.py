@@ -1,0 +1,134 @@
+"""Everything in one process, started as `make run` starts it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.e2e.processes import Service, free_port, post_claim, running
+from tests.e2e.scenes import damaged_car, pack_environment
+
+MODULE = "services.standalone"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    return pack_environment(tmp_path_factory.mktemp("packs"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, environment: Mapping[str, str]) -> Iterator[tuple[str, Service]]:
+    folder, port = tmp_path_factory.mktemp("one"), free_port()
+    arguments = ("--port", str(port), "--data", str(folder / "my data"))
+    with running(MODULE, *arguments, log=folder / "log", environment=environment) as service:
+        service.wait_until_ready(f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}", service
+
+
+def _start(folder: Path, environment: Mapping[str, str]) -> tuple[str, Service]:
+    port = free_port()
+    arguments = ("--port", str(port), "--data", str(folder / "data"))
+    service = Service(MODULE, *arguments, log=folder / "log", environment=environment)
+    url = f"http://127.0.0.1:{port}"
+    service.wait_until_ready(url)
+    return url, service
+
+
+def test_a_claim_is_answered_with_findings_and_an_overlay(served: tuple[str, Service]) -> None:
+    url, service = served
+    answer = post_claim(url, damaged_car())
+    assert answer.status_code == 200, answer.text + service.tail()
+    (photo,) = answer.json()["photos"]
+    assert [finding["damage"] for finding in photo["findings"]] == ["dent"]
+    assert httpx2.get(url + photo["links"]["overlay"]).headers["content-type"] == "image/webp"
+
+
+def test_it_says_where_it_serves_and_how_to_send_a_photo(served: tuple[str, Service]) -> None:
+    url, service = served
+    assert f"Claimsight is ready: {url}" in service.log.read_text()
+    assert f"curl -F photos=@car.jpg -H 'Prefer: wait=30' {url}/v1/claims" in service.log.read_text()
+
+
+def test_a_taken_port_is_explained(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        arguments = ("--port", str(port), "--data", str(tmp_path / "data"))
+        with running(MODULE, *arguments, log=tmp_path / "log", environment=environment) as service:
+            assert service.process.wait(60) == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in service.tail()
+    assert "CLAIMSIGHT_PORT=" in service.tail()
+    assert "Traceback" not in service.tail()
+
+
+def test_a_missing_pack_ends_the_start_and_is_named(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    without = {**environment, "CLAIMSIGHT_CLASSIFIER_PACK": str(tmp_path / "nowhere")}
+    arguments = ("--port", "0", "--data", str(tmp_path / "data"))
+    with running(MODULE, *arguments, log=tmp_path / "log", environment=without) as service:
+        assert service.process.wait(60) == 1
+    assert "nowhere" in service.tail()
+    assert "Traceback" not in service.tail()
+
+
+def test_sigterm_ends_it_well_and_the_next_start_knows_the_claims(
+    tmp_path: Path, environment: Mapping[str, str]
+) -> None:
+    url, first = _start(tmp_path, environment)
+    claim = post_claim(url, damaged_car()).json()
+    assert first.stop(signal.SIGTERM) == 0, first.tail()
+    assert not _queue_servers(tmp_path)
+    url, second = _start(tmp_path, environment)
+    try:
+        assert httpx2.get(url + claim["links"]["self"]).json()["status"] == "succeeded"
+        assert second.log.read_text().count("memory pack loaded") == 1  # by the first start only
+    finally:
+        assert second.stop(signal.SIGINT) == 0, second.tail()
+
+
+def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    _, first = _start(tmp_path, environment)
+    try:
+        arguments = ("--port", "0", "--data", str(tmp_path / "data"))
+        with running(MODULE, *arguments, log=tmp_path / "second.log", environment=environment) as second:
+            assert second.process.wait(60) == 1
+        assert f"in use by another Claimsight process (pid {first.process.pid})" in second.tail()
+    finally:
+        first.stop()
+
+
+def test_kill_9_loses_no_accepted_claim_and_does_not_block_the_next_start(
+    tmp_path: Path, environment: Mapping[str, str]
+) -> None:
+    environment = {**environment, "CLAIMSIGHT_GATEWAY_LOCK_SECONDS": "2"}  # else a claim in hand is taken over in 30 s
+    url, first = _start(tmp_path, environment)
+    accepted = post_claim(url, damaged_car(), wait_s=0)
+    assert accepted.status_code in (200, 202)
+    first.stop(signal.SIGKILL)
+    url, second = _start(tmp_path, environment)
+    try:
+        claim = httpx2.get(f"{url}{accepted.json()['links']['self']}?wait=30", timeout=60).json()
+        assert claim["status"] == "succeeded", second.tail()
+    finally:
+        assert second.stop() == 0
+    assert not _queue_servers(tmp_path)
+
+
+def _queue_servers(folder: Path) -> list[str]:
+    """Command lines of queue servers that run in `folder`."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    pids = [line.split()[0] for line in listed.splitlines() if "valkey-server" in line]
+    return [pid for pid in pids if _cwd(pid).startswith(str(folder))]
+
+
+def _cwd(pid: str) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink())
+    except OSError:
+        return ""
