@@ -86,12 +86,17 @@ class JobWorker:
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new job, let running ones finish for `grace_seconds`, leave the rest to another worker."""
-        try:
-            await asyncio.wait_for(self._worker.close(), grace_seconds)
-        except TimeoutError:
-            log.warning("stopping with jobs unfinished; another worker takes them over")
-            self._worker.forceClosing = True
-            self._worker.cancelProcessing()
+        closing = asyncio.ensure_future(self._worker.close())
+        ends = asyncio.get_running_loop().time() + grace_seconds
+        while not closing.done():
+            # BullMQ cancels the wait it sees; one that begins just then would hold the worker for its full length.
+            if self._worker.waiting is not None:
+                self._worker.waiting.cancel()
+            if asyncio.get_running_loop().time() > ends and not self._worker.forceClosing:
+                log.warning("stopping with jobs unfinished; another worker takes them over")
+                self._worker.forceClosing = True
+                self._worker.cancelProcessing()
+            await asyncio.wait([closing], timeout=0.05)
         if self._reports:
             await asyncio.wait(self._reports, timeout=grace_seconds)
 

@@ -19,6 +19,7 @@ from services.gateway import schemas
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
 from services.gateway.records.models import Claim, Finding, Json, Photo
+from services.gateway.records.whole import whole
 
 _OPEN = ("queued", "processing")
 
@@ -57,11 +58,13 @@ class ClaimStore:
         self._reading = database.reading
         self._writing = database.writing
 
+    @whole
     async def ping(self) -> None:
         """Raises where the database does not answer."""
         async with self._reading.connect() as connection:
             await connection.execute(select(1))
 
+    @whole
     async def accept(
         self, claim_id: str, photos: Sequence[NewPhoto], *, external_ref: str | None, metadata: Json
     ) -> None:
@@ -89,6 +92,7 @@ class ClaimStore:
             await connection.execute(insert(Claim), [claim])
             await connection.execute(insert(Photo), rows)
 
+    @whole
     async def load(self, claim_id: str) -> Claim | None:
         """The claim with photos and findings, or None."""
         query = select(Claim).where(Claim.id == claim_id)
@@ -96,6 +100,7 @@ class ClaimStore:
         async with AsyncSession(self._reading) as session:
             return (await session.execute(query)).scalar_one_or_none()
 
+    @whole
     async def list(
         self, *, limit: int, before: str | None = None, status: str | None = None, external_ref: str | None = None
     ) -> Sequence[Claim]:
@@ -110,18 +115,21 @@ class ClaimStore:
         async with AsyncSession(self._reading) as session:
             return (await session.execute(query)).scalars().all()
 
+    @whole
     async def place(self, claim_id: str) -> int:
         """How many claims wait before this one."""
         query = select(func.count()).where(Claim.status == "queued", Claim.id < claim_id)
         async with self._reading.connect() as connection:
             return int((await connection.execute(query)).scalar_one())
 
+    @whole
     async def unfinished(self, *, older_than_ms: int, limit: int = 1000) -> Sequence[str]:
         """Ids of accepted claims that are not final, oldest first: what the queue must know."""
         query = select(Claim.id).where(Claim.status.in_(_OPEN), Claim.created_at < now_ms() - older_than_ms)
         async with self._reading.connect() as connection:
             return (await connection.execute(query.order_by(Claim.id).limit(limit))).scalars().all()
 
+    @whole
     async def begin(self, claim_id: str) -> int:
         """Start an attempt and return its number; all earlier ones can no longer write."""
         changes = {
@@ -141,6 +149,7 @@ class ClaimStore:
             raise StaleAttempt(claim_id)
         return attempt
 
+    @whole
     async def write_photo(self, claim_id: str, attempt: int, photo_id: str, outcome: Outcome) -> None:
         """Write one photo's outcome; a photo is written once."""
         async with self._fenced(claim_id, attempt, {"attempt": attempt}) as connection:
@@ -162,6 +171,7 @@ class ClaimStore:
             if outcome.findings:
                 await connection.execute(insert(Finding), _rows(claim_id, photo_id, outcome.findings))
 
+    @whole
     async def finish(
         self,
         claim_id: str,
@@ -183,6 +193,7 @@ class ClaimStore:
         async with self._fenced(claim_id, attempt, changes):
             pass
 
+    @whole
     async def give_up(self, claim_id: str, error: schemas.Error) -> bool:
         """Fail a claim that no worker will try again; False when it was finished already.
 

@@ -134,6 +134,21 @@ async def test_stopping_lets_a_running_job_finish(url: str) -> None:
         assert done.is_set()
 
 
+async def test_stopping_does_not_wait_for_a_job_that_hangs(url: str) -> None:
+    started = asyncio.Event()
+
+    async def handle(data: dict[str, str]) -> None:
+        started.set()
+        await asyncio.sleep(3600)
+
+    async with queue(url) as jobs, worker(url, handle) as running:
+        await jobs.add("clm_1", ClaimJob("clm_1").to_json())
+        await started.wait()
+        async with asyncio.timeout(5):
+            await running.stop(grace_seconds=0.2)
+        assert await jobs.state("clm_1") == "active"  # until its lock runs out and another worker takes it
+
+
 async def test_a_worker_goes_on_after_the_server_forgot_everything(url: str) -> None:
     seen: list[str] = []
 

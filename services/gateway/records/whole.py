@@ -1,0 +1,30 @@
+"""Transactions that are never cut off in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def whole(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Awaitable[T]]:
+    """A cancelled caller waits until the transaction has ended, and is cancelled then.
+
+    A statement that is cancelled under aiosqlite leaves a connection whose closing never ends, and with it a process
+    that does not stop.
+    """
+
+    @wraps(method)
+    async def finished(*args: P.args, **kwargs: P.kwargs) -> T:
+        task = asyncio.ensure_future(method(*args, **kwargs))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
+
+    return finished
