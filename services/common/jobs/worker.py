@@ -80,6 +80,9 @@ class JobWorker:
             except (RedisError, OSError) as error:
                 log.warning("the queue cannot be reached", error=str(error))
                 await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                if not self._worker.forceClosing:  # else it is a job's, which `stop` has cancelled
+                    raise
             except Exception:  # a worker that stops in silence is worse than one that complains every second
                 log.exception("the queue cannot be read")
                 await asyncio.sleep(1)
