@@ -44,6 +44,10 @@ class Schedule:
         return min(1.0, share / self.warmup + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
 
 
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def fast_bf16(device: torch.device) -> bool:
     """Whether bf16 is quicker than fp32 here: every GPU of today, and CPUs with bf16 instructions."""
     return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,4 +1,4 @@
-"""Train CropResMoE on damage crops: `python -m export.cropresmoe.train --preset lite2 --data ../data --out runs/lite2`.
+"""Train CropResMoE on damage crops: `python -m export.cropresmoe.train --data ../data --out runs/cls`.
 
 Every epoch writes a checkpoint; the same command goes on where it stopped. The weights that are kept are an
 exponential moving average.
@@ -6,6 +6,7 @@ exponential moving average.
 
 from __future__ import annotations
 
+import argparse
 import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from export.config import load_preset
 from export.cropresmoe.data import Crops, augment
+from export.cropresmoe.dataset import Cut, load_crops
 from export.cropresmoe.model import CropResMoE, RawMoE
-from export.efficientnet_lite import EfficientNetLite
-from export.training import Checkpoint, Schedule, average, fast_bf16
+from export.efficientnet_lite import EfficientNetLite, load_imagenet
+from export.labels import load_labels
+from export.resnet import load_resnet50
+from export.training import Checkpoint, Schedule, average, best_device, fast_bf16
 
 
 @dataclass(frozen=True)
@@ -183,12 +187,33 @@ def _distil(logits: Tensor, x: Tensor, teachers: list[nn.Module], absent: Tensor
     return F.kl_div(F.log_softmax(logits / t, -1), soft, reduction="batchmean") * t * t
 
 
-def accuracy_interval(hits: NDArray[np.bool_], image: NDArray[np.int64], rounds: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of `hits`, resampling whole photos: crops of one photo are not independent."""
-    rng = np.random.default_rng(seed)
-    groups = np.unique(image, return_inverse=True)[1]
-    n = groups.max() + 1
-    good, count = np.bincount(groups, hits, n), np.bincount(groups, minlength=n)
-    draws = rng.integers(0, n, (rounds, n))
-    means = good[draws].sum(1) / count[draws].sum(1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train CropResMoE on damage crops; the same command resumes.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with damage/ (COCO)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
+    parser.add_argument("--preset", default="cropresmoe-lite2", help="a name in export/presets or a YAML file")
+    parser.add_argument("--minutes", type=float, help="time budget instead of the preset's")
+    parser.add_argument("--weights", type=Path, help="local ImageNet weights instead of the installed package's")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to PyTorch")
+    parser.add_argument("--all-licences", action="store_true", help="train on photos of unclear licence too")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    config, labels = load_preset(Config, args.preset, minutes=args.minutes), load_labels()
+    cut = Cut(config.size, config.context)
+    data, _ = load_crops(args.data, "train", labels, cut, all_licences=args.all_licences)
+    validation, _ = load_crops(args.data, "val", labels, cut, wide=False)
+    classes = list(labels.vocabulary.classes)
+    counts = {name: n for name, n in zip(classes, np.bincount(data.labels, minlength=len(classes)).tolist(), strict=True) if n}
+    print(f"{len(data.labels)} training crops: {counts}")
+    model = build(config, len(classes))
+    if isinstance(model, CropResMoE):
+        if isinstance(model.backbone, EfficientNetLite):
+            load_imagenet(model.backbone, args.weights)
+        elif args.weights:
+            load_resnet50(model.backbone, args.weights)
+    train(config, data, validation, classes, args.out, device=best_device(), initial=model)
+
+
+if __name__ == "__main__":
+    main()

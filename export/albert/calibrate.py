@@ -1,0 +1,42 @@
+"""What the segment pack's manifest states beside weights: score calibration and thresholds, fitted on validation photos."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.evaluation import Matches
+
+Floats = NDArray[np.float64]
+
+
+def fit_scores(photos: list[Matches], rounds: int = 50) -> tuple[float, float]:
+    """Platt scaling (scale, shift) of the score's logit so that it reads as "a true instance at IoU 0.5".
+
+    Newton steps on the logistic loss, with Platt's smoothed targets against separation.
+    """
+    score = np.clip(np.concatenate([p.scores for p in photos]), 1e-6, 1 - 1e-6)
+    hits = np.concatenate([p.hits for p in photos])
+    x = np.stack([np.log(score / (1 - score)), np.ones_like(score)], 1)
+    good, bad = hits.sum(), (~hits).sum()
+    target = np.where(hits, (good + 1) / (good + 2), 1 / (bad + 2))
+    w = np.array([1.0, 0.0])
+    for _ in range(rounds):
+        p = 1 / (1 + np.exp(-(x @ w)))
+        gradient = x.T @ (p - target)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
+        w -= np.linalg.solve(hessian, gradient)
+    return float(w[0]), float(w[1])
+
+
+def best_threshold(photos: list[Matches]) -> tuple[float, float, float, float]:
+    """The score of highest F1, and precision, recall and F1 there."""
+    scores = np.concatenate([p.scores for p in photos])
+    order = np.argsort(-scores, kind="stable")
+    hits = np.concatenate([p.hits for p in photos])[order]
+    truths = sum(p.truths for p in photos)
+    tp = np.cumsum(hits)
+    precision, recall = tp / np.arange(1, len(tp) + 1), tp / truths
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+    best = int(f1.argmax())
+    return float(scores[order][best]), float(precision[best]), float(recall[best]), float(f1[best])
