@@ -21,7 +21,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from services.common.vision.resample import downscale, shrink
+from services.common.vision.resample import fitted, resize, shrink
 
 # Major brands of HEVC still images (ISO/IEC 23008-12 annex B). `mif1` and `msf1` say nothing of the codec: AVIF uses
 # them too, so a HEVC brand has to stand among the compatible ones.
@@ -100,7 +100,10 @@ class _Jpeg:
             if not any(warning in str(error) for warning in _HARMLESS):
                 raise
             decoded = self._decode(max_side, strict=False)
-        return downscale(decoded, max_side)
+        if max(decoded.shape[:2]) <= max_side:
+            return decoded
+        width, height = fitted(self.size, max_side)  # of the original: the scaled decode has rounded once already
+        return resize(decoded, height, width)
 
     def _decode(self, max_side: int, *, strict: bool) -> NDArray[np.uint8]:
         share = min(1.0, _SHORT_OF_MAX_SIDE * max_side / max(self.size))

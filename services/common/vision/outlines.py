@@ -33,7 +33,7 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
     # A margin of false cells closes all rings. Cell centres are contourpy's points, and the first lies at 1 now.
     padded = np.pad(mask, 1).astype(np.float32)
     # Just below one half, cells that meet at a corner hang together, as in masks.components: a scratch stays whole.
-    lines = contourpy.contour_generator(z=padded, line_type=contourpy.LineType.Separate).lines(0.499)
+    lines = contourpy.contour_generator(z=padded, line_type=contourpy.LineType.Separate).lines(0.5 - 1e-6)
     limits = mask.shape[::-1]
     return sorted((np.clip(np.asarray(line) - 0.5, 0, limits) for line in lines), key=lambda r: -abs(area(r)))
 

@@ -27,12 +27,15 @@ def downscale(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
 
 
 def shrink(image: Image.Image, max_side: int) -> Image.Image:
-    """`downscale` for a Pillow image of any mode; no side falls below one pixel."""
-    longer = max(image.size)
-    if longer <= max_side:
-        return image
-    width, height = (max(1, round(side * max_side / longer)) for side in image.size)
-    return _resample(image, (width, height))
+    """`downscale` for a Pillow image of any mode."""
+    size = fitted(image.size, max_side)
+    return image if size == image.size else _resample(image, size)
+
+
+def fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """(width, height) with the longer side <= max_side and the aspect kept; no side falls below one pixel."""
+    share = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
 def cut(pixels: NDArray[np.uint8], window: tuple[float, float, float, float], size: int) -> NDArray[np.uint8]:
