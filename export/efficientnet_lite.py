@@ -62,8 +62,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
-        return x + y if self.residual else y
+        out: Tensor = self._bn2(self._project_conv(y))
+        return x + out if self.residual else out
 
 
 class EfficientNetLite(nn.Module):
@@ -129,7 +129,9 @@ def load_imagenet(model: EfficientNetLite, path: Path | None = None) -> None:
     own = model.state_dict()
     wrong = [k for k, v in own.items() if k not in state or state[k].shape != v.shape]
     if wrong:
-        raise ValueError(f"{path}: not weights of EfficientNet-{model.variant}: {wrong[0]} is missing or of another shape")
+        raise ValueError(
+            f"{path}: not weights of EfficientNet-{model.variant}: {wrong[0]} is missing or of another shape"
+        )
     model.load_state_dict({k: state[k] for k in own})
 
 

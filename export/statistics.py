@@ -73,7 +73,9 @@ def ece(confidence: Floats, hits: NDArray[np.bool_], bins: int = 15) -> float:
 def ece_band(confidence: Floats, bins: int = 15, rounds: int = 500, seed: int = 0) -> float:
     """The ECE below which 95 % of perfectly calibrated models with these confidences fall (simulated)."""
     rng = np.random.default_rng(seed)
-    return float(np.quantile([ece(confidence, rng.random(len(confidence)) < confidence, bins) for _ in range(rounds)], 0.95))
+    return float(
+        np.quantile([ece(confidence, rng.random(len(confidence)) < confidence, bins) for _ in range(rounds)], 0.95)
+    )
 
 
 def fit_temperature(logits: Floats, labels: Ints, supported: NDArray[np.bool_]) -> float:

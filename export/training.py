@@ -1,4 +1,4 @@
-"""What both trainers share: the schedule, the moving average, checkpoints that survive a kill, bf16 where it is fast."""
+"""What both trainers share: schedule, moving average, checkpoints that survive a kill, bf16 where it is fast."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+M = TypeVar("M", bound=nn.Module)
 _MAY_CHANGE = ("epochs", "minutes")  # settings that a resumed run may have other values of
 
 
@@ -44,6 +45,21 @@ class Schedule:
         return min(1.0, share / self.warmup + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
 
 
+def place(model: M, device: torch.device) -> M:
+    """The model on `device`, in the memory layout that convolutions are fastest in."""
+    model.to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def take_step(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, *, clip: float = 5.0) -> None:
+    """One optimiser step with gradients clipped to a norm of `clip`."""
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward([loss])
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+
+
 def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -71,9 +87,14 @@ class Checkpoint:
         self.path, self.log = folder / "checkpoint.pt", folder / "log.jsonl"
         self.config: dict[str, Any] = asdict(config)
 
-    def save(self, epoch: int, seconds: float, rng: torch.Generator, **parts: nn.Module | torch.optim.Optimizer) -> None:
+    def save(
+        self, epoch: int, seconds: float, rng: torch.Generator, **parts: nn.Module | torch.optim.Optimizer
+    ) -> None:
         state = {name: part.state_dict() for name, part in parts.items()}
-        torch.save({"config": self.config, "epoch": epoch, "seconds": seconds, "rng": rng.get_state(), **state}, self.path.with_suffix(".tmp"))
+        torch.save(
+            {"config": self.config, "epoch": epoch, "seconds": seconds, "rng": rng.get_state(), **state},
+            self.path.with_suffix(".tmp"),
+        )
         self.path.with_suffix(".tmp").replace(self.path)  # a kill in mid-write leaves the former checkpoint
 
     def resume(self, rng: torch.Generator, **parts: nn.Module | torch.optim.Optimizer) -> tuple[int, float]:
@@ -86,7 +107,9 @@ class Checkpoint:
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         changed = [k for k, v in self.config.items() if state["config"].get(k) != v and k not in _MAY_CHANGE]
         if changed:
-            raise ValueError(f"{self.path} was trained with another {changed[0]}: choose another --out or the same configuration")
+            raise ValueError(
+                f"{self.path} was trained with another {changed[0]}: choose another --out or the same configuration"
+            )
         for name, part in parts.items():
             part.load_state_dict(state[name])
         rng.set_state(state["rng"])

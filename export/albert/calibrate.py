@@ -1,4 +1,4 @@
-"""What the segment pack's manifest states beside weights: score calibration and thresholds, fitted on validation photos."""
+"""What the segment pack's manifest states beside weights: score calibration and thresholds, from validation photos."""
 
 from __future__ import annotations
 

@@ -103,11 +103,17 @@ class Photos:
         small = F.affine_grid(theta, [b, 1, side, side], align_corners=False)
         spans = [(self.starts[i], self.starts[i + 1]) for i in index]
         pick = torch.tensor([j for a, z in spans for j in range(a, z)], dtype=torch.long, device=self.device)
-        owner = torch.tensor([n for n, (a, z) in enumerate(spans) for _ in range(a, z)], dtype=torch.long, device=self.device)
-        masks = F.grid_sample(self.masks[pick][:, None].float(), small[owner], mode="bilinear", align_corners=False)[:, 0]
+        owner = torch.tensor(
+            [n for n, (a, z) in enumerate(spans) for _ in range(a, z)], dtype=torch.long, device=self.device
+        )
+        masks = F.grid_sample(self.masks[pick][:, None].float(), small[owner], mode="bilinear", align_corners=False)[
+            :, 0
+        ]
         masks = (masks > 0.5).float()
         seen = masks.sum((1, 2)) >= 3  # fewer cells than this cannot be learned at stride 4
-        parts = F.grid_sample(self.parts[rows][:, None].float(), small, mode="nearest", align_corners=False)[:, 0].long()
+        parts = F.grid_sample(self.parts[rows][:, None].float(), small, mode="nearest", align_corners=False)[
+            :, 0
+        ].long()
         flipped = flip.to(self.device)[:, None, None]
         parts = torch.where(flipped, self.part_mirror[parts], parts)  # a flip turns left parts into right ones
         return Batch(
@@ -145,7 +151,9 @@ def affine(count: int, rng: torch.Generator, *, augment: bool) -> tuple[Tensor, 
     mirror = torch.where(flip, -1.0, 1.0)
     room_x, room_y = (1 - sx).abs(), (1 - sy).abs()  # how far the window may move and still be mostly photo
     tx, ty = uniform(-1, 1) * (room_x + 0.05), uniform(-1, 1) * (room_y + 0.05)
-    theta = torch.stack([torch.stack([mirror * sx * cos, -sy * sin, tx], 1), torch.stack([mirror * sx * sin, sy * cos, ty], 1)], 1)
+    theta = torch.stack(
+        [torch.stack([mirror * sx * cos, -sy * sin, tx], 1), torch.stack([mirror * sx * sin, sy * cos, ty], 1)], 1
+    )
     return theta, flip
 
 

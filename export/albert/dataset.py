@@ -1,7 +1,7 @@
 """From the labelled sets on disk to training samples and evaluation truths.
 
 `<data>/damage/<split>.json` holds photos with damages, `<data>/parts/<split>.json` photos of undamaged cars with their
-parts; either may be missing. Licences are respected by default: only photos that `clean_licence` accepts are trained on.
+parts; either may be missing. Licences are respected by default: only photos `clean_licence` accepts are trained on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_set(data: Path, kind: str, split: str, labels: Labels) -> CocoSet | Non
 def training_samples(
     data: Path, split: str, labels: Labels, sets: PartSets, *, side: int, all_licences: bool = False
 ) -> tuple[list[Sample], list[float]]:
-    """Samples stretched to side x side, and how often each is drawn. Raises CocoError when there is nothing to train on."""
+    """Samples stretched to side x side, and how often each is drawn. Raises CocoError when there are none."""
     samples: list[Sample] = []
     shares: list[float] = []
     damage, parts = read_set(data, "damage", split, labels), read_set(data, "parts", split, labels)
@@ -53,10 +53,14 @@ def training_samples(
             shares.append(_SHARES["damage"])
     for photo in parts.photos if parts else ():
         outlined = all(a.has_mask for a in photo.annotations)
-        samples.append(Sample(resize(open_pixels(photo), side, side), [], [], _part_map(photo, sets) if outlined else None))
+        samples.append(
+            Sample(resize(open_pixels(photo), side, side), [], [], _part_map(photo, sets) if outlined else None)
+        )
         shares.append(_SHARES["parts" if outlined else "negative"])
     if not samples:
-        raise CocoError(data, [f"no photo of split {split!r} to train on: want damage/{split}.json or parts/{split}.json"])
+        raise CocoError(
+            data, [f"no photo of split {split!r} to train on: want damage/{split}.json or parts/{split}.json"]
+        )
     return samples, shares
 
 

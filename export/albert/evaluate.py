@@ -101,10 +101,15 @@ def evaluate(
     thresholds: Mapping[str, float],
 ) -> Scores:
     """Run `predict` on every photo (stretched to `size`) and match what `decode_instances` makes of it."""
-    scores = Scores(damages={n: [] for n in supported["damages"]}, parts={n: [] for n in [*supported["parts"], *supported["coarse"]]})
+    scores = Scores(
+        damages={n: [] for n in supported["damages"]},
+        parts={n: [] for n in [*supported["parts"], *supported["coarse"]]},
+    )
     for truth in truths:
         outputs = predict(resize(truth.pixels, size, size))
-        found = decode_instances(outputs, vocabulary=vocabulary, supported=supported, thresholds={**thresholds, **LISTED})
+        found = decode_instances(
+            outputs, vocabulary=vocabulary, supported=supported, thresholds={**thresholds, **LISTED}
+        )
         grid = 2 * outputs["mask_logits"].shape[1]
         damages = [f for f in found if f.kind == "damage"]
         if truth.undamaged:

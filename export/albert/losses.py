@@ -116,7 +116,7 @@ def _own_masks(model: Albert, features: Tensor, queries: Queries, owner: Tensor)
     """Masks [A, h, h] of queries [A, 1, ...], each over its own photo's features: photo by photo, as a gather of
     features would copy megabytes per query."""
     out = features.new_empty(len(owner), *features.shape[2:])
-    for photo in owner.unique().tolist():
+    for photo in sorted(set(owner.tolist())):
         rows = (owner == photo).nonzero()[:, 0]
         own = Queries(**{k: v[rows, 0][None] for k, v in vars(queries).items()})
         out[rows] = model.masks(features[photo : photo + 1], own)[0]
@@ -125,7 +125,7 @@ def _own_masks(model: Albert, features: Tensor, queries: Queries, owner: Tensor)
 
 def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> dict[str, Tensor]:
     """Weighted loss terms by name; their sum is eq. 8 plus the auxiliary map of eq. 13."""
-    b, t, d = encoded.tokens.shape
+    b, t, _ = encoded.tokens.shape
     side = int(t**0.5)
     device = encoded.tokens.device
     instance, token = assign(batch, side)
@@ -153,7 +153,9 @@ def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> d
         with torch.no_grad():
             hard = logits > 0
             iou = (hard & (target > 0.5)).sum((1, 2)) / (hard | (target > 0.5)).sum((1, 2)).clamp(min=1)
-        out["iou"] = weights.iou * (F.binary_cross_entropy_with_logits(queries.iou[:, 0], iou, reduction="none") * share).sum()
+        out["iou"] = (
+            weights.iou * (F.binary_cross_entropy_with_logits(queries.iou[:, 0], iou, reduction="none") * share).sum()
+        )
         real = batch.damage_targets[instance].sum(1) > 0
         allowed = batch.damage_targets[instance].clamp(max=1)
         nll = -(queries.damage[:, 0].softmax(-1) * allowed).sum(-1).clamp(min=1e-6).log()  # sum over allowed names

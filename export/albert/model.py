@@ -52,9 +52,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, t, d = x.shape
-        q, k, v = self.qkv(x).reshape(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)  # each [B, H, T, d/H]
+        q, k, v = (
+            self.qkv(x).reshape(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        )  # each [B, H, T, d/H]
         y = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(y.transpose(1, 2).reshape(b, t, d))
+        out: Tensor = self.proj(y.transpose(1, 2).reshape(b, t, d))
+        return out
 
 
 class EncoderBlock(nn.Module):
@@ -153,7 +156,9 @@ class Albert(nn.Module):
         z = g.flatten(2).transpose(1, 2) + self.position  # [B, T, d]
         count = z.shape[1]
         for i, block in enumerate(self.blocks):
-            if i == len(self.blocks) - self.preset.part_depth:  # part queries join the last blocks (encoder-only, as EoMT)
+            if (
+                i == len(self.blocks) - self.preset.part_depth
+            ):  # part queries join the last blocks (encoder-only, as EoMT)
                 z = torch.cat([z, self.part_tokens.expand(z.shape[0], -1, -1)], 1)
             z = block(z)
         z = self.norm(z)
@@ -191,7 +196,8 @@ class Albert(nn.Module):
         features = self.part_features(encoded.coarse)
         b, m, h, w = features.shape
         filters = self.part_filters(encoded.part_queries)
-        return (filters[..., :m] @ features.flatten(2) + filters[..., m:]).reshape(b, -1, h, w)
+        logits: Tensor = filters[..., :m] @ features.flatten(2) + filters[..., m:]
+        return logits.reshape(b, -1, h, w)
 
     def centres(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Token centres [T, 2] as (x, y) in [0, 1]."""

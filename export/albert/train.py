@@ -22,7 +22,7 @@ from export.albert.model import Albert, Preset
 from export.config import load_preset
 from export.efficientnet_lite import load_imagenet
 from export.labels import load_labels
-from export.training import Checkpoint, Schedule, average, best_device, fast_bf16, mean_of
+from export.training import Checkpoint, Schedule, average, best_device, fast_bf16, mean_of, place, take_step
 
 STORED = 576  # pixels per side that photos are kept at in memory: room to zoom into
 
@@ -37,9 +37,13 @@ class Config:
     minutes: float = 0.0  # time budget instead of epochs (see Schedule)
     batch: int = 12
     lr: float = 6e-4
-    layer_decay: float = 0.75  # of the learning rate, per encoder block towards the input; the stem is one more layer down
+    layer_decay: float = (
+        0.75  # of the learning rate, per encoder block towards the input; the stem is one more layer down
+    )
     weight_decay: float = 0.05
-    frozen: int = 7  # stem blocks (up to stride 8) that keep their ImageNet weights: their gradients cost most of a step
+    frozen: int = (
+        7  # stem blocks (up to stride 8) that keep their ImageNet weights: their gradients cost most of a step
+    )
     ema: float = 0.998
     seed: int = 0
 
@@ -58,7 +62,11 @@ def parameter_groups(model: Albert, config: Config) -> list[dict[str, object]]:
             layer = 1
         groups.setdefault((layer, p.ndim > 1 and not name.startswith(("position", "part_tokens"))), []).append(p)
     return [
-        {"params": ps, "lr": config.lr * config.layer_decay ** (depth + 1 - layer), "weight_decay": config.weight_decay if decays else 0.0}
+        {
+            "params": ps,
+            "lr": config.lr * config.layer_decay ** (depth + 1 - layer),
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
         for (layer, decays), ps in groups.items()
     ]
 
@@ -80,7 +88,7 @@ def train(config: Config, photos: Photos, shares: Tensor, out: Path, *, imagenet
     rng = torch.Generator().manual_seed(config.seed)
     model = Albert(config.preset)
     load_imagenet(model.stem, imagenet)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = place(model, device)
     averaged = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, config))
     base = [float(g["lr"]) for g in optimizer.param_groups]
@@ -99,12 +107,11 @@ def train(config: Config, photos: Photos, shares: Tensor, out: Path, *, imagenet
             factor = schedule.factor(done)
             for group, lr in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = lr * factor
-            batch = photos.batch(drawn[step * config.batch : (step + 1) * config.batch], config.preset.size, rng, augment=True)
+            batch = photos.batch(
+                drawn[step * config.batch : (step + 1) * config.batch], config.preset.size, rng, augment=True
+            )
             terms = loss_terms(model, batch, config.weights)
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(terms.values())).sum().backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
+            take_step(torch.stack(list(terms.values())).sum(), model, optimizer)
             average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
@@ -141,7 +148,9 @@ def main() -> None:
     labels = load_labels()
     sets = PartSets(labels, PARTS)
     samples, shares = training_samples(args.data, "train", labels, sets, side=STORED, all_licences=args.all_licences)
-    print(f"{len(samples)} photos, {sum(len(s.masks) for s in samples)} damages, {sum(s.parts is not None for s in samples)} with parts")
+    print(
+        f"{len(samples)} photos, {sum(len(s.masks) for s in samples)} damages, {sum(s.parts is not None for s in samples)} with parts"
+    )
     train(config, Photos(samples, labels, sets, best_device()), torch.tensor(shares), args.out, imagenet=args.imagenet)
 
 

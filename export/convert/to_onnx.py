@@ -53,7 +53,9 @@ def to_onnx(model: nn.Module, sample: Tensor, name: str, outputs: tuple[str, ...
         for output, a, b in zip(outputs, wanted, given, strict=True):
             worst = float(np.abs(a - b).max())
             if a.shape != b.shape or not worst <= tolerance:
-                raise ParityError(f"{output} at batch {n}: shape {a.shape} became {b.shape}, largest difference {worst:.2g}")
+                raise ParityError(
+                    f"{output} at batch {n}: shape {a.shape} became {b.shape}, largest difference {worst:.2g}"
+                )
     return data
 
 

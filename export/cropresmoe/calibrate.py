@@ -60,7 +60,15 @@ class Vote:
 
 
 def fit_vote(
-    p_model: Floats, labels: Ints, distances: Floats, neighbour_labels: Ints, classes: int, *, tau: float, lam: float, within: Floats
+    p_model: Floats,
+    labels: Ints,
+    distances: Floats,
+    neighbour_labels: Ints,
+    classes: int,
+    *,
+    tau: float,
+    lam: float,
+    within: Floats,
 ) -> Vote:
     """The sharpness of least NLL of the blend over validation crops at or below tau.
 
@@ -71,7 +79,9 @@ def fit_vote(
     rows = unsure if len(unsure) >= 30 else np.arange(len(labels))
 
     def loss(sharpness: float) -> float:
-        p = np.stack([blend(p_model[i], vote(distances[i], neighbour_labels[i], classes, sharpness), lam) for i in rows])
+        p = np.stack(
+            [blend(p_model[i], vote(distances[i], neighbour_labels[i], classes, sharpness), lam) for i in rows]
+        )
         return nll(p, labels[rows])
 
     best = min((0.02, 0.05, 0.1, 0.2, 0.4, 0.8), key=loss)

@@ -45,7 +45,9 @@ def load_crops(
     classes = list(labels.vocabulary.classes)
     rows: dict[str, list[NDArray[np.generic]]] = {k: [] for k in ("pixels", "labels", "image", "size", "served")}
     photos: list[Photo] = []
-    for number, photo in enumerate(tqdm(read_coco(path, categories=labels.sources[DAMAGES]).photos, desc=f"crops of {split}", mininterval=5)):
+    for number, photo in enumerate(
+        tqdm(read_coco(path, categories=labels.sources[DAMAGES]).photos, desc=f"crops of {split}", mininterval=5)
+    ):
         kept = [a for a in photo.annotations if labels.sources[DAMAGES][a.category].serves not in UNSUPPORTED]
         if not kept or not (all_licences or clean_licence(photo)):
             continue
@@ -58,13 +60,15 @@ def load_crops(
             pixels = cut_stretch(pixels, aspect)
         rows["served"].append(cut_crops(pixels, boxes, size=cut.size, resize=cut.resize, context=cut.context))
         rows["pixels"].append(wide_crops(pixels, boxes) if wide else np.zeros((len(kept), 1, 1, 3), np.uint8))
-        rows["labels"].append(np.array([classes.index(labels.sources[DAMAGES][a.category].serves) for a in kept], np.int64))
+        rows["labels"].append(
+            np.array([classes.index(labels.sources[DAMAGES][a.category].serves) for a in kept], np.int64)
+        )
         rows["image"].append(np.full(len(kept), number, np.int64))
         rows["size"].append(np.array([SIZES.index(size_class(tuple(b))) for b in boxes.tolist()], np.int64))
         photos += [photo] * len(kept)
     if not photos:
         raise CocoError(path, ["no labelled box that a classifier can learn from"])
-    return Crops(**{k: np.concatenate(v) for k, v in rows.items()}), photos  # type: ignore[arg-type]
+    return Crops(**{k: np.concatenate(v) for k, v in rows.items()}), photos
 
 
 def cut_stretch(pixels: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ from export.cropresmoe.model import CropResMoE, RawMoE
 from export.efficientnet_lite import EfficientNetLite, load_imagenet
 from export.labels import load_labels
 from export.resnet import load_resnet50
-from export.training import Checkpoint, Schedule, average, best_device, fast_bf16
+from export.training import Checkpoint, Schedule, average, best_device, fast_bf16, place, take_step
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,11 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, object]
     for name, p in model.named_parameters():
         groups.setdefault((name.startswith("backbone."), p.ndim > 1), []).append(p)
     return [
-        {"params": ps, "lr": config.backbone_lr if body else config.lr, "weight_decay": config.weight_decay if decays else 0.0}
+        {
+            "params": ps,
+            "lr": config.backbone_lr if body else config.lr,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
         for (body, decays), ps in groups.items()
     ]
 
@@ -112,7 +116,7 @@ def train(
     """Train and return the averaged model; `out/checkpoint.pt` resumes, `out/log.jsonl` keeps the curve."""
     torch.manual_seed(config.seed)
     rng = torch.Generator().manual_seed(config.seed)
-    model = (initial or build(config, len(classes))).to(device, memory_format=torch.channels_last)
+    model = place(initial or build(config, len(classes)), device)
     averaged = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, config))
     base = [float(g["lr"]) for g in optimizer.param_groups]
@@ -152,10 +156,7 @@ def train(
                 loss = (1 - config.distil) * loss + config.distil * _distil(logits, x, teachers, absent, config)
             load = gates.float().mean(0)
             loss = loss + config.importance * (load.std() / load.mean()) ** 2  # balanced load over experts
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
+            take_step(loss, model, optimizer)
             average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
             loss_sum += loss.detach()
         row = {"loss": float(loss_sum) / steps}
@@ -204,7 +205,9 @@ def main() -> None:
     data, _ = load_crops(args.data, "train", labels, cut, all_licences=args.all_licences)
     validation, _ = load_crops(args.data, "val", labels, cut, wide=False)
     classes = list(labels.vocabulary.classes)
-    counts = {name: n for name, n in zip(classes, np.bincount(data.labels, minlength=len(classes)).tolist(), strict=True) if n}
+    counts = {
+        name: n for name, n in zip(classes, np.bincount(data.labels, minlength=len(classes)).tolist(), strict=True) if n
+    }
     print(f"{len(data.labels)} training crops: {counts}")
     model = build(config, len(classes))
     if isinstance(model, CropResMoE):

@@ -1,0 +1,49 @@
+"""Where the training photos came from and who holds which rights: what every manifest states."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from export.data.coco import clean_licence, read_coco
+from export.labels import Labels
+from services.common.serving.modelpack import DataSource
+
+_RIGHTS = {
+    "bilgi": (
+        "claim photos with polygons",
+        "CC BY 4.0 as its uploader declares (Roboflow, bilgi-university-car-damage)",
+    ),
+    "kag1512": ("small damage photos", "none stated"),
+    "whole": ("undamaged cars", "none stated"),
+    "wheel": ("frames of one wheel", "none stated"),
+    "dsmlr": (
+        "undamaged cars with part masks",
+        "no licence; asks for citation: Pasupa et al. 2021, Car Parts Segmentation",
+    ),
+    "carcomp": (
+        "undamaged cars with part boxes",
+        "CC BY 4.0 as its uploader declares (Roboflow, car-components-dataset-gipax)",
+    ),
+}
+
+
+def _sources(names: list[str]) -> list[DataSource]:
+    rows = []
+    for name, photos in Counter(names).most_common():
+        what, rights = _RIGHTS.get(name, ("photos", "not stated"))
+        rows.append(DataSource(name=f"{name}: {what}", photos=photos, rights=rights))
+    return rows
+
+
+def damage_sources(data: Path, labels: Labels, *, all_licences: bool) -> list[DataSource]:
+    """Training photos with damages, by source."""
+    photos = read_coco(data / "damage" / "train.json", categories=labels.sources["damage6"]).photos
+    return _sources([p.source for p in photos if all_licences or clean_licence(p)])
+
+
+def part_sources(data: Path, labels: Labels) -> list[DataSource]:
+    """Training photos with parts, by source."""
+    return _sources(
+        [p.source for p in read_coco(data / "parts" / "train.json", categories=labels.sources["parts18"]).photos]
+    )
