@@ -32,6 +32,7 @@ async def work(runtime: Runtime, claim_id: str) -> None:
     with bound(RequestContext(claim_id)):
         try:
             attempt = await runtime.claims.begin(claim_id)
+            await runtime.signals.publish(claim_id)
             await _attempt(runtime, claim_id, attempt)
         except StaleAttempt:
             log.info("claim is finished or in other hands")

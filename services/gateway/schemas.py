@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.common.serving.schemas import Box, Mask, ModelRef, Neighbour, Scored
+from services.common.serving.schemas import Box, Mask, ModelRef, Neighbour
 
 ClaimStatus = Literal["queued", "processing", "succeeded", "failed", "canceled", "expired"]
 PhotoStatus = Literal["queued", "succeeded", "failed"]
@@ -39,6 +39,14 @@ class Error(Api):
     title: str
     status: int
     detail: str
+
+
+class Alternative(Api):
+    """What else the segmenter thought a damage could be."""
+
+    label: str
+    display: str
+    score: float
 
 
 class Part(Api):
@@ -102,7 +110,7 @@ class Finding(Api):
     damage: str
     display: str
     damage_score: float
-    alternatives: list[Scored] = []
+    alternatives: list[Alternative] = []
     opinion: Opinion
     part: Part | None
     second_part: Part | None

@@ -61,13 +61,16 @@ def _finding(
         damage=damage.label,
         display=names.damage(damage.label),
         damage_score=_round(damage.score),
-        alternatives=damage.labels[1:],
+        alternatives=[
+            schemas.Alternative(label=other.label, display=names.damage(other.label), score=_round(other.score))
+            for other in damage.labels[1:]
+        ],
         opinion=opinion,
         part=part,
         second_part=names.part(placed.second[0], _round(placed.second[1])) if placed.second else None,
         box=damage.box,
         mask=damage.mask,
-        polygons=masks.polygon(grid),
+        polygons=masks.polygon(grid, tolerance=0.5),
         area_share=round(masks.area_share(grid), 6),
         size=size_class(damage.box),
         fake=fake,

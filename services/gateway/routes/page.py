@@ -1,4 +1,4 @@
-"""The page at `/`: three files, no build step, nothing from elsewhere."""
+"""The page at `/`: a few plain files, no build step, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ async def page() -> Response:
 
 
 @router.get("/page/{name}")
-async def asset(name: Literal["app.js", "render.js", "style.css", "icon.svg"]) -> Response:
+async def asset(name: Literal["app.js", "dom.js", "findings.js", "viewer.js", "style.css", "icon.svg"]) -> Response:
     return FileResponse(_FOLDER / name, headers=_HEADERS)
