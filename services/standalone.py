@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import structlog
 import uvicorn
 from fastapi import FastAPI
 from pydantic import Field
@@ -28,8 +28,6 @@ from services.common.serving.health import Readiness
 from services.common.serving.settings import ServiceSettings
 from services.gateway.assessment.clients import Clients
 
-log = structlog.get_logger(__name__)
-
 _LOOK_EVERY_S = 0.1
 
 
@@ -44,41 +42,50 @@ class NotServing(Exception):
     """Start-up has failed for good. The message says what to do."""
 
 
-async def main(settings: Settings, listener: socket.socket, redis_url: str) -> None:
-    """Serve on `listener` until a signal comes; raises NotServing when a room cannot open."""
-    rooms = {
-        "segmenter": services.segmenter.app.build_app(services.segmenter.settings.Settings()),
-        "classifier": services.classifier.app.build_app(services.classifier.settings.Settings()),
-        "retrieval": services.retrieval.app.build_app(
-            services.retrieval.settings.Settings(data=settings.data / "memory")
-        ),
-    }
+@asynccontextmanager
+async def house(settings: Settings, redis_url: str) -> AsyncIterator[list[FastAPI]]:
+    """All apps, the gateway last. The rooms load from here on, in threads; the gateway's lifespan is the server's."""
+    rooms = [
+        services.segmenter.app.build_app(services.segmenter.settings.Settings()),
+        services.classifier.app.build_app(services.classifier.settings.Settings()),
+        services.retrieval.app.build_app(services.retrieval.settings.Settings(data=settings.data / "memory")),
+    ]
     async with AsyncExitStack() as stack:
-        http = {}
-        for name, app in rooms.items():
-            await stack.enter_async_context(app.router.lifespan_context(app))  # from here on it loads, in a thread
-            http[name] = await stack.enter_async_context(in_process(app))
-        clients = Clients(
-            HttpSegmenter(http["segmenter"]), HttpClassifier(http["classifier"]), HttpRetrieval(http["retrieval"])
-        )
+        for app in rooms:
+            await stack.enter_async_context(app.router.lifespan_context(app))
+        segmenter, classifier, retrieval = [await stack.enter_async_context(in_process(app)) for app in rooms]
         gateway = services.gateway.app.build_app(
-            services.gateway.settings.Settings(data=settings.data, redis_url=redis_url), clients, worker=True
+            services.gateway.settings.Settings(data=settings.data, redis_url=redis_url),
+            Clients(HttpSegmenter(segmenter), HttpClassifier(classifier), HttpRetrieval(retrieval)),
+            worker=True,
         )
-        server = uvicorn.Server(run.configuration(gateway, settings))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        yield [*rooms, gateway]
+
+
+@asynccontextmanager
+async def serving(settings: Settings, listener: socket.socket, redis_url: str) -> AsyncIterator[asyncio.Task[None]]:
+    """The whole house behind `listener`, ready; the task ends when a signal comes. Raises NotServing."""
+    async with house(settings, redis_url) as apps:
+        server = uvicorn.Server(run.configuration(apps[-1], settings))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            await _until_ready([*rooms.values(), gateway], server, serving)
-            _announce(listener)
-        except NotServing:
-            server.should_exit = True
-            raise
+            await _until_ready(apps, server, task)
+            yield task
         finally:
-            await serving
+            server.should_exit = True
+            await task
 
 
-async def _until_ready(apps: list[FastAPI], server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
-    """Until every app is ready or serving has ended; raises NotServing when one has failed."""
-    while not serving.done():
+async def main(settings: Settings, listener: socket.socket, redis_url: str) -> None:
+    """Serve until a signal comes; raises NotServing when a room cannot open."""
+    async with serving(settings, listener, redis_url) as task:
+        _announce(listener)
+        await task
+
+
+async def _until_ready(apps: list[FastAPI], server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    """Until every app is ready; raises NotServing when one has failed."""
+    while not task.done():
         found: list[Readiness] = [await app.state.readiness() for app in apps]
         failed = [readiness.detail for readiness in found if readiness.state == "failed"]
         if failed:
@@ -86,6 +93,7 @@ async def _until_ready(apps: list[FastAPI], server: uvicorn.Server, serving: asy
         if server.started and all(readiness.ready for readiness in found):
             return
         await asyncio.sleep(_LOOK_EVERY_S)
+    raise NotServing("The gateway could not be started; the log says why.")
 
 
 def _announce(listener: socket.socket) -> None:
