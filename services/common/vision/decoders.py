@@ -13,7 +13,6 @@ from math import ceil
 from typing import Protocol, cast
 
 import numpy as np
-import pi_heif
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,6 +20,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from services.common.vision import heic
 from services.common.vision.resample import fitted, resize, shrink
 
 # Major brands of HEVC still images (ISO/IEC 23008-12 annex B). `mif1` and `msf1` say nothing of the codec: AVIF uses
@@ -44,14 +44,19 @@ _SOS, _EOI, _SOI = 0xDA, 0xD9, 0xD8
 
 
 class Decoder(Protocol):
-    """A photo whose header is read. `size` is (width, height) as stored, before any orientation."""
+    """A photo whose header is read. `size` is (width, height) as its pixels come, before any EXIF orientation.
+
+    For HEIC that is the header's word until the pixels are there: the container may turn them or crop them.
+    """
 
     size: tuple[int, int]
 
-    def exif(self) -> Image.Exif: ...
-
     def pixels(self, max_side: int) -> NDArray[np.uint8]:
         """RGB uint8 [h, w, 3] as stored, longer side <= max_side. Broken files raise one of many exceptions."""
+        ...
+
+    def exif(self) -> Image.Exif:
+        """To be asked after the pixels."""
         ...
 
 
@@ -75,8 +80,9 @@ def decoder(kind: str, data: bytes) -> Decoder:
     """The decoder for a format that `sniff` named; reads the header, which raises where it is broken."""
     if kind == "jpeg":
         return _Jpeg(data)
-    opener = {"png": PngImageFile, "webp": WebPImageFile, "heic": pi_heif.HeifImageFile}[kind]
-    return _Pillow(opener(io.BytesIO(data)))
+    if kind == "heic":
+        return _Heic(data)
+    return _Pillow({"png": PngImageFile, "webp": WebPImageFile}[kind](io.BytesIO(data)))
 
 
 class _Jpeg:
@@ -87,9 +93,6 @@ class _Jpeg:
         height, width, self._colour, _ = simplejpeg.decode_jpeg_header(data, strict=False)
         self.size = (int(width), int(height))
         self._data = data
-
-    def exif(self) -> Image.Exif:
-        return JpegImageFile(io.BytesIO(self._data)).getexif()
 
     def pixels(self, max_side: int) -> NDArray[np.uint8]:
         if _scans(self._data) > _MAX_SCANS:
@@ -117,6 +120,9 @@ class _Jpeg:
             decoded = (colour * black // 255).astype(np.uint8)
         return cast(NDArray[np.uint8], decoded)
 
+    def exif(self) -> Image.Exif:
+        return JpegImageFile(io.BytesIO(self._data)).getexif()
+
 
 def _scans(data: bytes) -> int:
     """Number of scans, walking the segments up to the end of the image (phones append video clips behind it)."""
@@ -133,23 +139,43 @@ def _scans(data: bytes) -> int:
 
 
 class _Pillow:
-    """PNG, WebP and HEIC. Of an animation only the first frame is looked at; transparency is laid on white."""
+    """PNG and WebP. Of an animation only the first frame is looked at."""
 
     def __init__(self, image: Image.Image) -> None:
         self.size = image.size
         self._image = image
 
+    def pixels(self, max_side: int) -> NDArray[np.uint8]:
+        self._image.load()
+        return _rgb(self._image, max_side)
+
     def exif(self) -> Image.Exif:
         return self._image.getexif()
 
+
+class _Heic:
+    """HEIC, decoded by a child process; of several pictures the primary one."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size = heic.stated_size(data)
+        self._data, self._exif = data, b""
+
     def pixels(self, max_side: int) -> NDArray[np.uint8]:
-        image = self._image
-        image.load()
-        if image.size != self.size:  # libheif may find another size than the header states: the cap was on the header
-            raise ValueError("the header and the picture disagree about the size")
-        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        image = shrink(image.convert("RGBA" if image.has_transparency_data else "RGB"), max_side)
-        if image.mode == "RGBA":
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        return np.array(image)
+        image, self._exif = heic.decode(self._data, max_pixels=self.size[0] * self.size[1])
+        self.size = image.size
+        return _rgb(image, max_side)
+
+    def exif(self) -> Image.Exif:
+        exif = Image.Exif()
+        exif.load(self._exif)
+        return exif
+
+
+def _rgb(image: Image.Image, max_side: int) -> NDArray[np.uint8]:
+    """Any mode as RGB, transparency laid on white."""
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = shrink(image.convert("RGBA" if image.has_transparency_data else "RGB"), max_side)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return np.array(image)

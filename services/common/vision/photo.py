@@ -65,9 +65,8 @@ def open_photo(data: bytes, *, max_side: int = 2048, max_pixels: int = 50_000_00
     """
     kind, opened = _header(data, max_pixels)
     with _readable(kind, max_pixels):
-        tags = _exif(opened)
         pixels = opened.pixels(max_side)
-    # libheif turns the picture itself, by the container's own properties, and Pillow then reports orientation 1.
+    tags = _exif(opened)
     turn = _UPRIGHT.get(int(tags.get("Orientation", "1")))
     width, height = opened.size
     if turn is not None:
