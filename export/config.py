@@ -1,4 +1,4 @@
-"""Presets: one flat YAML file per model and size, read into a frozen dataclass; an unknown or ill-typed key is an error."""
+"""Presets: one flat YAML file per model and size, read into a frozen dataclass; a wrong key is an error."""
 
 from __future__ import annotations
 

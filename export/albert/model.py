@@ -1,7 +1,7 @@
 """ALBERT: one encoder, dense queries, dynamic filters; damages, fake damages and parts each with a mask.
 
-Equation numbers are those of the paper (arXiv 2506.10524). Shapes: B photos, S input side, T = (S/16)^2 tokens, d width,
-m mask channels, h = S/4, N kept queries, D/F/P vocabulary sizes.
+Equation numbers are those of the paper (arXiv 2506.10524). Shapes: B photos, S input side, T = (S/16)^2 tokens,
+d width, m mask channels, h = S/4, N kept queries, D/F/P vocabulary sizes.
 
 paper: heads and queries are named but not described; here: every encoder token is a query (CondInst style), because on
 little data dense queries reached about twice the AP50 of matched learned ones, and eq. 10's NMS needs them.
@@ -207,7 +207,7 @@ class Albert(nn.Module):
         return torch.stack([x, y], -1).reshape(-1, 2)
 
     def forward(self, photo: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """mask_logits, objectness, iou, damage_logits, fake_logits, part_logits, damaged_logits (docs/architecture.md)."""
+        """The seven outputs of OUTPUTS, as docs/architecture.md describes them."""
         encoded = self.encode(photo)
         objectness = self.quality(encoded.tokens)[..., 0]  # [B, T]
         index = objectness.topk(self.preset.queries, dim=1).indices  # [B, N]

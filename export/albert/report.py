@@ -1,6 +1,7 @@
 """Measure a segment pack: `python -m export.albert.report --pack models/albert --data ../data`.
 
-Runs the pack's own ONNX file through the serving code and prints (and writes with --out) one Markdown page with intervals.
+Runs the pack's own ONNX file through the serving code and prints (and writes with --out) one
+Markdown page with intervals.
 """
 
 from __future__ import annotations

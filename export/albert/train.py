@@ -148,9 +148,8 @@ def main() -> None:
     labels = load_labels()
     sets = PartSets(labels, PARTS)
     samples, shares = training_samples(args.data, "train", labels, sets, side=STORED, all_licences=args.all_licences)
-    print(
-        f"{len(samples)} photos, {sum(len(s.masks) for s in samples)} damages, {sum(s.parts is not None for s in samples)} with parts"
-    )
+    damages, mapped = sum(len(s.masks) for s in samples), sum(s.parts is not None for s in samples)
+    print(f"{len(samples)} photos, {damages} damages, {mapped} photos with part masks")
     train(config, Photos(samples, labels, sets, best_device()), torch.tensor(shares), args.out, imagenet=args.imagenet)
 
 

@@ -32,7 +32,7 @@ class Projection:
 
 
 def fit_projection(features: NDArray[np.float32], dims: int = 256) -> Projection:
-    """PCA of training features [n, d] to `dims`, components scaled by variance^-1/4: eight times smaller, same neighbours."""
+    """PCA of training features [n, d] to `dims`, components scaled by variance^-1/4 (half-way to whitening)."""
     centre = features.mean(0)
     _, s, vt = np.linalg.svd(features - centre, full_matrices=False)
     dims = min(dims, len(s))
@@ -43,7 +43,7 @@ def fit_projection(features: NDArray[np.float32], dims: int = 256) -> Projection
 def neighbours(
     queries: NDArray[np.float32], memory: NDArray[np.float32], *, k: int = K, same: NDArray[np.bool_] | None = None
 ) -> tuple[Floats, Ints]:
-    """Cosine distances and row numbers of the k nearest, [n, k]. `same` [n, m] excludes pairs (one photo's own crops)."""
+    """Cosine distances and row numbers of the k nearest, [n, k]. `same` [n, m] excludes pairs (crops of one photo)."""
     distance = 1 - queries.astype(np.float64) @ memory.astype(np.float64).T
     if same is not None:
         distance = np.where(same, np.inf, distance)

@@ -32,9 +32,16 @@ class Cut:
 
 
 def load_crops(
-    data: Path, split: str, labels: Labels, cut: Cut, *, all_licences: bool = True, wide: bool = True, jitter: int | None = None,
+    data: Path,
+    split: str,
+    labels: Labels,
+    cut: Cut,
+    *,
+    all_licences: bool = True,
+    wide: bool = True,
+    jitter: int | None = None,
     aspect: float | None = None,
-) -> tuple[Crops, list[Photo]]:  # fmt: skip
+) -> tuple[Crops, list[Photo]]:
     """Every labelled box of a split as crops, and the photo of each crop.
 
     `jitter`: a seed; boxes are then scaled and shifted as a segmenter's are (IoU mostly 0.6 to 1). `aspect`: square

@@ -1,7 +1,6 @@
-"""Measure a classifier pack: `python -m export.cropresmoe.evaluate --pack models/cropresmoe --memory models/memory --data ../data`.
+"""Measure a classifier pack: `python -m export.cropresmoe.evaluate --data ../data [--pack ...] [--memory ...]`.
 
-Runs the pack's own ONNX file on the crops that serving would cut, and prints (and writes with --out) one Markdown page:
-accuracy with intervals by photo, by size, by source, on jittered boxes and on photos re-stretched to 4:3; per class;
+Runs the pack's own ONNX file on the crops that serving would cut, and prints (and writes with --out) one page: accuracy with intervals by photo, by size, by source, on jittered boxes and on photos re-stretched to 4:3; per class;
 calibration; the fallback on and off.
 """
 
@@ -102,13 +101,13 @@ def with_fallback(a: Answers, memory: Memory, manifest: Manifest) -> tuple[Float
 def metrics(pack: Pack, memory: Pack, data: Path, split: str) -> tuple[list[Metric], str]:
     """All measured numbers, and the Markdown page that shows them."""
     manifest = pack.manifest
-    command = f"python -m export.cropresmoe.evaluate --pack models/cropresmoe --memory models/memory --data DATA --split {split}"
+    command = f"python -m export.cropresmoe.evaluate --data DATA --split {split}"
     found: list[Metric] = []
 
     def add(name: str, values: NDArray[np.bool_] | Floats, group: Ints) -> None:
         if len(values):
             low, high = bootstrap_mean(values, group)
-            found.append(_metric(name, float(np.mean(values)), len(values), (low, high), split, command))
+            found.append(_metric(name, float(np.mean(values)), len(values), (low, high), split=split, command=command))
 
     a = answers(pack, data, split)
     add("accuracy", a.hits, a.image)
@@ -132,7 +131,7 @@ def metrics(pack: Pack, memory: Pack, data: Path, split: str) -> tuple[list[Metr
         "ECE": ece(top, a.hits),
         "ECE, 95 % bound if calibrated": ece_band(top),
     }
-    found += [_metric(name, value, len(a.labels), None, split, command) for name, value in plain.items()]
+    found += [_metric(name, value, len(a.labels), None, split=split, command=command) for name, value in plain.items()]
     final, outcome = with_fallback(a, read_memory(memory), manifest)
     right = final.argmax(1) == a.labels
     add("accuracy with fallback", right, a.image)
@@ -146,7 +145,7 @@ def metrics(pack: Pack, memory: Pack, data: Path, split: str) -> tuple[list[Metr
     return found, _page(pack, found, a, split)
 
 
-def _metric(name: str, value: float, n: int, ci: tuple[float, float] | None, split: str, command: str) -> Metric:
+def _metric(name: str, value: float, n: int, ci: tuple[float, float] | None, *, split: str, command: str) -> Metric:
     rounded = None if ci is None else (round(ci[0], 4), round(ci[1], 4))
     return Metric(
         name=name, value=round(value, 4), n=n, ci95=rounded, split=split, command=command, date=date.today().isoformat()

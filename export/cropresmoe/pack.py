@@ -36,7 +36,7 @@ GOLDEN = 2  # crops of noise whose outputs the pack keeps
 
 
 class Served(nn.Module):
-    """What the pack promises: uint8 crops [B, S, S, 3] -> logits [B, C], gates [B, 5], embedding [B, k] of length one."""
+    """What the pack promises: uint8 crops [B, S, S, 3] -> logits [B, C], gates [B, 5], unit embedding [B, k]."""
 
     def __init__(self, model: CropResMoE, projection: Projection) -> None:
         super().__init__()

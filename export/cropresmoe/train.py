@@ -159,10 +159,9 @@ def train(
             take_step(loss, model, optimizer)
             average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
             loss_sum += loss.detach()
-        row = {"loss": float(loss_sum) / steps}
         guess = (predict(averaged, served)[0] + absent).argmax(1).cpu().numpy()
-        row["val_accuracy"] = float((guess == validation.labels).mean())
-        bar.set_postfix({k: f"{v:.3f}" for k, v in row.items()})
+        row = {"loss": float(loss_sum) / steps, "val_accuracy": float((guess == validation.labels).mean())}
+        bar.set_postfix(row)
         checkpoint.record(epoch=epoch + 1, seconds=schedule.seconds, share=schedule.share(done), **row)
         checkpoint.save(epoch + 1, schedule.seconds, rng, model=model, averaged=averaged, optimizer=optimizer)
         if schedule.share(done + 1) >= 1:
