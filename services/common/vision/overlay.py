@@ -111,7 +111,8 @@ def _draw_shape(picture: Image.Image, lines: Image.Image, item: OverlayItem, uni
         points = (share * lines.size).ravel().tolist()
         for colour, thickness in strokes:
             draw.line(points, colour, max(_SCALE, round(thickness * unit * _SCALE)), joint="curve")
-    picture.paste(style.colour, mask=cover)
+    if touched := cover.getbbox():
+        picture.paste(style.colour, touched, cover.crop(touched))
 
 
 def _smooth(ring: Ring) -> Ring:
