@@ -15,7 +15,7 @@ async function ask(url, options) {
   const answer = await fetch(url, options);
   if (answer.status === 304) return { answer, body: null };
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(tell(body));
+  if (!answer.ok) throw Object.assign(new Error(tell(body)), { status: answer.status });
   return { answer, body };
 }
 
@@ -77,7 +77,7 @@ async function follow(url) {
   for (let quiet = 0; ; ) {
     if (!location.search.includes(url.split("/").pop())) return; // the person went elsewhere
     try {
-      const { answer, body } = await ask(`${url}?wait=25`, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+      const { answer, body } = await ask(tag ? `${url}?wait=25` : url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
       quiet = 0;
       if (body) {
         tag = answer.headers.get("ETag");
@@ -86,7 +86,7 @@ async function follow(url) {
         if (!tag) await pause(1000);
       }
     } catch (error) {
-      if (++quiet > 5) throw error;
+      if (error.status < 500 || ++quiet > 5) throw error;
       await pause(1000 * quiet); // a gateway that starts anew is back in a moment
     }
   }

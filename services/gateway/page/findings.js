@@ -73,7 +73,7 @@ function card(finding, light) {
     el(
       "header",
       {},
-      el("div", {}, el("h3", {}, finding.display), el("p", { class: "where" }, on)),
+      el("div", {}, el("h3", {}, finding.display, " ", badge(finding.route)), el("p", { class: "where" }, on)),
       el("div", { class: "figure" }, percent(finding.confidence), " ", el("small", {}, "sure")),
     ),
     finding.reasons.length > 0 && el("ul", { class: "reasons" }, finding.reasons.map((reason) => el("li", {}, reason.text))),
@@ -100,6 +100,8 @@ function card(finding, light) {
     ),
   );
 }
+
+const badge = (route) => el("span", { class: `badge ${route}` }, VERDICTS[route][1]);
 
 const SOURCES = { model: "sure alone", blended: "together with past cases", review: "not sure" };
 
