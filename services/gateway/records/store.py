@@ -116,6 +116,13 @@ class ClaimStore:
             return (await session.execute(query)).scalars().all()
 
     @whole
+    async def status(self, claim_id: str) -> str | None:
+        """How far the claim is, or None where there is no such claim."""
+        async with self._reading.connect() as connection:
+            found = await connection.execute(select(Claim.status).where(Claim.id == claim_id))
+            return found.scalar_one_or_none()
+
+    @whole
     async def place(self, claim_id: str) -> int:
         """How many claims wait before this one."""
         query = select(func.count()).where(Claim.status == "queued", Claim.id < claim_id)

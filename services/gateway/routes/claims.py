@@ -13,7 +13,7 @@ from services.common.serving.errors import NotFound, Unprocessable
 from services.gateway import ids, present, schemas
 from services.gateway.photos import Picture
 from services.gateway.routes.deps import ClaimId, PhotoId, Running
-from services.gateway.routes.waiting import LONGEST_WAIT_S, current, etag, final, respond, wait_for
+from services.gateway.routes.waiting import LONGEST_WAIT_S, current, etag, respond, wait_for_end, wait_for_news
 
 router = APIRouter(tags=["claims"])
 
@@ -34,7 +34,8 @@ async def read(
     With `wait`, answers when the claim is final; with `If-None-Match` beside it, already when anything has changed.
     """
     known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",") if tag.strip()}
-    claim = await wait_for(runtime, claim_id, wait, lambda claim: etag(claim) not in known if known else final(claim))
+    waiting = wait_for_news(runtime, claim_id, wait, known) if known else wait_for_end(runtime, claim_id, wait)
+    claim = await waiting
     if etag(claim) in known:
         return Response(status_code=304, headers={"ETag": etag(claim), "Cache-Control": "private, no-cache"})
     return respond(claim)

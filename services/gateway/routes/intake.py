@@ -20,7 +20,7 @@ from services.common.vision.photo import PhotoError, check_photo
 from services.gateway import failures, fields, ids, schemas
 from services.gateway.records.store import NewPhoto
 from services.gateway.routes.deps import Running
-from services.gateway.routes.waiting import final, preferred_wait, respond, wait_for
+from services.gateway.routes.waiting import final, preferred_wait, respond, wait_for_end
 from services.gateway.runtime import Runtime
 from services.gateway.upload import Received, Upload, receive
 
@@ -67,7 +67,7 @@ async def submit(request: Request, runtime: Running, prefer: Annotated[str | Non
     ):
         claim_id = await _accept(runtime, upload)
     seconds = preferred_wait(prefer)
-    claim = await wait_for(runtime, claim_id, seconds or 0, final)
+    claim = await wait_for_end(runtime, claim_id, seconds or 0)
     headers = {"Location": f"/v1/claims/{claim_id}"}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Container
+from contextlib import suppress
 
 from starlette.responses import Response
 
@@ -25,21 +26,40 @@ def preferred_wait(prefer: str | None) -> int | None:
 
 
 async def wait_for(
-    runtime: Runtime, claim_id: str, seconds: float, enough: Callable[[schemas.Claim], bool]
+    runtime: Runtime, claim_id: str, seconds: float, enough: Callable[[], Awaitable[bool]]
 ) -> schemas.Claim:
     """The claim as soon as it is `enough`, or as it is after `seconds`. Raises NotFound."""
     ends = asyncio.get_running_loop().time() + seconds
     with runtime.signals.subscribe(claim_id) as changed:
-        while True:
+        while (left := ends - asyncio.get_running_loop().time()) > 0:
             changed.clear()  # before looking: a change after the look wakes us
-            claim = await current(runtime, claim_id)
-            left = ends - asyncio.get_running_loop().time()
-            if left <= 0 or enough(claim):
-                return claim
-            try:
+            if await enough():
+                break
+            with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), min(left, _LOOK_AGAIN_S))
-            except TimeoutError:
-                continue
+    return await current(runtime, claim_id)
+
+
+async def wait_for_end(runtime: Runtime, claim_id: str, seconds: float) -> schemas.Claim:
+    """The claim once it is final, or as it is after `seconds`. Raises NotFound.
+
+    Meanwhile only its status is read: loading a claim with its photos costs four times as much.
+    """
+
+    async def ended() -> bool:
+        status = await runtime.claims.status(claim_id)
+        return status is None or status in present.FINAL
+
+    return await wait_for(runtime, claim_id, seconds, ended)
+
+
+async def wait_for_news(runtime: Runtime, claim_id: str, seconds: float, known: Container[str]) -> schemas.Claim:
+    """The claim as soon as its ETag is none of `known`, or as it is after `seconds`. Raises NotFound."""
+
+    async def changed() -> bool:
+        return etag(await current(runtime, claim_id)) not in known
+
+    return await wait_for(runtime, claim_id, seconds, changed)
 
 
 async def current(runtime: Runtime, claim_id: str) -> schemas.Claim:
