@@ -65,7 +65,8 @@ def bootstrap(photos: list[Matches], rounds: int = 500, seed: int = 0) -> tuple[
 
 def mask_iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Floats:
     """IoU of all pairs of bool masks [n, h, w] and [m, h, w] -> [n, m]."""
-    x, y = a.reshape(len(a), -1).astype(np.float32), b.reshape(len(b), -1).astype(np.float32)
+    cells = int(np.prod(a.shape[1:]))  # said, not inferred: either side may be empty
+    x, y = a.reshape(len(a), cells).astype(np.float32), b.reshape(len(b), cells).astype(np.float32)
     inter = x @ y.T
     union = x.sum(1)[:, None] + y.sum(1)[None] - inter
     return np.asarray(inter / np.maximum(union, 1), np.float64)

@@ -171,4 +171,4 @@ def colour(x: Tensor, rng: torch.Generator) -> Tensor:
     x = grey + (x - grey) * uniform(0.4, 1.5)
     soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     x = x + (soft - x) * (uniform(-1.2, 1.0))  # below 0 sharpens, above 0 blurs
-    return x + torch.randn(x.shape, device=x.device) * uniform(0, 7)
+    return x + torch.randn(x.shape, generator=rng).to(x.device) * uniform(0, 7)
