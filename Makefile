@@ -27,7 +27,7 @@ lint: $(VENV)/.train
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.serving
+bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.end_to_end
 
 clean:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from export.data.toycar import render
+
 WIDTH, HEIGHT = 4032, 3024  # a phone's 12 megapixels
 _QUALITY = 90
 
@@ -26,12 +28,5 @@ def photos(scene: NDArray[np.uint8], n: int, *, width: int = WIDTH, height: int 
 
 
 def scene() -> NDArray[np.uint8]:
-    """uint8 [480, 640, 3]: a grey car body on asphalt, with a dark dent and a light scratch."""
-    picture: NDArray[np.uint8] = np.full((480, 640, 3), 70, np.uint8)
-    picture[140:400, 60:580] = (150, 152, 156)
-    rows, columns = np.mgrid[0:480, 0:640]
-    dent = np.hypot((rows - 270) / 40, (columns - 250) / 60)
-    shade = np.clip(1 - dent, 0, 1)[..., None]
-    picture = (picture * (1 - 0.6 * shade) + np.array((200, 40, 40)) * 0.6 * shade).astype(np.uint8)
-    picture[np.abs(rows - 0.3 * columns - 180) < 3] = (235, 235, 235)
-    return picture
+    """uint8 [768, 768, 3]: the toy car from its side, with damages that the models can know."""
+    return render(3, size=768, view="left", damages=["dent", "scratch", "dent", "scratch"], fakes=[]).pixels

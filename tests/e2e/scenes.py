@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tests.packs import COLOURS, painted_photo, write_test_packs
@@ -18,8 +20,13 @@ def damaged_car(*, dent: bool = True) -> bytes:
     patches = [(REFLECTION, (0.6, 0.6, 0.8, 0.8))]
     if dent:
         patches.append((COLOURS["dent"], (0.3, 0.3, 0.5, 0.5)))
+    return jpeg(painted_photo(*patches, height=480, width=640))
+
+
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """uint8 [h, w, 3] as a JPEG file."""
     out = io.BytesIO()
-    Image.fromarray(painted_photo(*patches, height=480, width=640)).save(out, "JPEG", quality=95)
+    Image.fromarray(pixels).save(out, "JPEG", quality=95)
     return out.getvalue()
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from export.data.toycar import render_claim
 from tests.e2e.processes import ROOT, free_port, post_claim, running
-from tests.e2e.scenes import damaged_car
+from tests.e2e.scenes import jpeg
 
 MODELS = ROOT / "models"
 REAL = ROOT.parent / "shared" / "data" / "damage"  # photos that may be looked at and not passed on
@@ -39,12 +40,13 @@ def test_the_served_models_are_the_shipped_packs_and_belong_together(url: str) -
     assert models["memory"]["rows"] > 1000
 
 
-def test_a_rendered_car_is_assessed(url: str) -> None:
-    answer = post_claim(url, damaged_car(), wait_s=60)
+def test_a_rendered_car_is_assessed_from_all_sides(url: str) -> None:
+    scenes = render_claim(1, 3, damages=["dent", "scratch"])
+    answer = post_claim(url, *(jpeg(scene.pixels) for scene in scenes), wait_s=60)
     assert answer.status_code == 200, answer.text
-    (photo,) = answer.json()["photos"]
-    assert photo["status"] == "succeeded"
-    assert httpx2.get(url + photo["links"]["overlay"], timeout=30).headers["content-type"] == "image/webp"
+    for photo in answer.json()["photos"]:
+        assert photo["status"] == "succeeded"
+        assert httpx2.get(url + photo["links"]["overlay"], timeout=30).headers["content-type"] == "image/webp"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real photos here")
