@@ -65,7 +65,6 @@ def policy(settings: Settings) -> Policy:
         tau=settings.tau,
         blend=settings.blend,
         neighbours=settings.neighbours,
-        out_of_distribution=settings.out_of_distribution,
         fake_doubt=settings.fake_doubt,
         least_vehicle=settings.least_vehicle,
         max_findings=settings.max_findings,

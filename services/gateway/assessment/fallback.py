@@ -17,6 +17,8 @@ from services.gateway.assessment.policy import Policy
 
 log = structlog.get_logger(__name__)
 _SHOWN = 5  # neighbours that stand in a finding; all of them vote
+# Distances mean something in one embedding only, so the classifier's pack states them; these are for packs that do not.
+_SHARPNESS, _MAX_DISTANCE = 0.1, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ async def judge(
     judged = []
     for row, p in enumerate(probabilities):
         neighbours = None if known is None and row in unsure else (known or {}).get(row, [])
-        decision = _decide(p, neighbours or [], classes, policy)
-        doubt = _doubt(p, decision, neighbours, policy)
+        decision = _decide(p, neighbours or [], info, policy)
+        doubt = _doubt(p, decision, neighbours, info)
         judged.append(Judged(decision, answer.gates[row].tolist(), (neighbours or [])[:_SHOWN], doubt))
     return judged
 
@@ -68,10 +70,8 @@ async def _search(
         return None
 
 
-def _decide(
-    p: NDArray[np.float64], neighbours: Sequence[Neighbour], classes: Sequence[str], policy: Policy
-) -> Decision:
-    index = {name: i for i, name in enumerate(classes)}
+def _decide(p: NDArray[np.float64], neighbours: Sequence[Neighbour], info: ModelInfo, policy: Policy) -> Decision:
+    index = {name: i for i, name in enumerate(info.vocabulary.classes)}
     voters = [neighbour for neighbour in neighbours if neighbour.label in index]
     return decide(
         p,
@@ -80,12 +80,13 @@ def _decide(
         human=[voter.source == "human" for voter in voters],
         tau=policy.tau,
         lam=policy.blend,
-        max_distance=policy.out_of_distribution,
+        sharpness=info.thresholds.get("sharpness", _SHARPNESS),
+        max_distance=info.thresholds.get("max_distance", _MAX_DISTANCE),
     )
 
 
 def _doubt(
-    p: NDArray[np.float64], decision: Decision, neighbours: Sequence[Neighbour] | None, policy: Policy
+    p: NDArray[np.float64], decision: Decision, neighbours: Sequence[Neighbour] | None, info: ModelInfo
 ) -> str | None:
     if decision.outcome == "accept":
         return None
@@ -93,6 +94,6 @@ def _doubt(
         return "memory_disagrees" if decision.label != int(p.argmax()) else None
     if neighbours is None:
         return "memory_unavailable"
-    if all(neighbour.distance > policy.out_of_distribution for neighbour in neighbours):
+    if all(neighbour.distance > info.thresholds.get("max_distance", _MAX_DISTANCE) for neighbour in neighbours):
         return "out_of_distribution"
     return "low_confidence"
