@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -120,15 +119,14 @@ def test_kill_9_loses_no_accepted_claim_and_does_not_block_the_next_start(
     assert not _queue_servers(tmp_path)
 
 
-def _queue_servers(folder: Path) -> list[str]:
-    """Command lines of queue servers that run in `folder`."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    pids = [line.split()[0] for line in listed.splitlines() if "valkey-server" in line]
-    return [pid for pid in pids if _cwd(pid).startswith(str(folder))]
+def _queue_servers(folder: Path) -> list[Path]:
+    """Processes of queue servers that run in `folder`."""
+    return [process for process in Path("/proc").glob("[0-9]*") if _serves(process, folder)]
 
 
-def _cwd(pid: str) -> str:
+def _serves(process: Path, folder: Path) -> bool:
     try:
-        return str(Path(f"/proc/{pid}/cwd").readlink())
-    except OSError:
-        return ""
+        inside = (process / "cwd").readlink().is_relative_to(folder)
+        return inside and b"valkey-server" in (process / "cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile, or is another user's
+        return False
