@@ -12,9 +12,13 @@ FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 def claim(row: models.Claim, *, place: int | None = None) -> schemas.Claim:
     """A claim with its photos; `place` is how many claims wait before it, while it waits."""
+    shown = item(row)
     photos = [photo(each) for each in row.photos]
+    if row.status in FINAL:  # a claim that was given up: its open photos share its fate and its reason
+        given_up = {"status": "failed", "error": shown.error}
+        photos = [each.model_copy(update=given_up) if each.status == "queued" else each for each in photos]
     return schemas.Claim(
-        **item(row).model_dump(),
+        **shown.model_dump(),
         progress=schemas.Progress(done=sum(each.status != "queued" for each in photos), total=len(photos)),
         queue=None if place is None else schemas.QueuePlace(position=place),
         photos=photos,

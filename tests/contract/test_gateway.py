@@ -21,7 +21,7 @@ from services.gateway.schemas import Claim
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import BLUE, RED, photo
 from tests.unit.gateway.running import gateway
-from tests.unit.gateway.servers import valkey
+from tests.unit.gateway.servers import postgres, postgres_binaries, valkey
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +160,19 @@ async def test_a_claim_that_waited_too_long_for_a_model_fails_with_the_reason(
     async with gateway(tmp_path, redis_url, fakes, claim_patience_seconds=0.01) as http:
         claim = await finished(http, photo(RED))
     assert claim["status"] == "failed" and claim["error"]["detail"].startswith("The segmenter")
+    assert claim["photos"][0]["status"] == "failed" and claim["photos"][0]["error"] == claim["error"]
+
+
+async def test_a_claim_walks_the_same_way_over_postgresql(tmp_path: Path, redis_url: str, fakes: Fakes) -> None:
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgres(binaries) as url:
+        async with gateway(tmp_path, redis_url, fakes, database_url=url) as http:
+            claim = await finished(http, photo(RED), b"not a photo", metadata='{"policy": "P-1"}')
+            listed = (await http.get("/v1/claims")).json()["data"]
+    assert (claim["status"], claim["partial"], claim["metadata"]) == ("succeeded", True, {"policy": "P-1"})
+    assert [each["id"] for each in listed] == [claim["id"]]
 
 
 async def test_lists_are_paged_newest_first(http: httpx2.AsyncClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -241,3 +242,16 @@ async def test_many_uploads_at_once_never_pass_the_limit(tmp_path: Path, redis_u
         sent = (http.post("/v1/claims", files=files(photo(RED))) for _ in range(8))
         answers = [answer.status_code for answer in await asyncio.gather(*sent)]
         assert set(answers) == {202, 503} and answers.count(202) <= 3
+
+
+async def test_no_mangled_upload_ever_breaks_the_gateway(http: httpx2.AsyncClient) -> None:
+    request = http.build_request("POST", "/v1/claims", files=files(photo(RED)), data={"metadata": '{"a": 1}'})
+    body, headers = await request.aread(), {"Content-Type": request.headers["Content-Type"]}
+    dice = random.Random(7)
+    for _ in range(150):
+        mangled = bytearray(body)
+        for _ in range(dice.randint(1, 12)):
+            mangled[dice.randrange(len(mangled))] = dice.randrange(256)
+        start = dice.choice((0, dice.randrange(200)))
+        answer = await http.post("/v1/claims", content=bytes(mangled[start:]), headers=headers)
+        assert answer.status_code == 202 or 400 <= answer.status_code < 500, answer.text
