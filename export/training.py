@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import time
@@ -58,6 +59,22 @@ def take_step(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, 
     torch.autograd.backward([loss])
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
+
+
+def trainer_arguments(description: str, preset: str) -> argparse.Namespace:
+    """The command line that every trainer has; sets the number of threads."""
+    parser = argparse.ArgumentParser(description=f"{description}; the same command resumes.")
+    parser.add_argument("--data", type=Path, required=True, help="folder with damage/ and parts/ (COCO)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
+    parser.add_argument("--preset", default=preset, help="a name in export/presets or a YAML file")
+    parser.add_argument("--minutes", type=float, help="time budget instead of the preset's")
+    parser.add_argument("--weights", type=Path, help="local ImageNet weights instead of the installed package's")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to PyTorch")
+    parser.add_argument("--all-licences", action="store_true", help="train on photos of unclear licence too")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return arguments
 
 
 def best_device() -> torch.device:

@@ -6,7 +6,6 @@ exponential moving average. One process, one device: a GPU when there is one, el
 
 from __future__ import annotations
 
-import argparse
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,17 @@ from export.albert.model import Albert, Preset
 from export.config import load_preset
 from export.efficientnet_lite import load_imagenet
 from export.labels import load_labels
-from export.training import Checkpoint, Schedule, average, best_device, fast_bf16, mean_of, place, take_step
+from export.training import (
+    Checkpoint,
+    Schedule,
+    average,
+    best_device,
+    fast_bf16,
+    mean_of,
+    place,
+    take_step,
+    trainer_arguments,
+)
 
 STORED = 576  # pixels per side that photos are kept at in memory: room to zoom into
 
@@ -133,24 +142,14 @@ def loss_terms(model: Albert, batch: Batch, weights: Weights) -> dict[str, Tenso
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train ALBERT on labelled photos; the same command resumes.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with damage/ and parts/ (COCO)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
-    parser.add_argument("--preset", default="albert-tiny", help="a name in export/presets or a YAML file")
-    parser.add_argument("--minutes", type=float, help="time budget instead of the preset's")
-    parser.add_argument("--imagenet", type=Path, help="local weights of the stem instead of the installed package's")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to PyTorch")
-    parser.add_argument("--all-licences", action="store_true", help="train on photos of unclear licence too")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = trainer_arguments("Train ALBERT on labelled photos", "albert-tiny")
     config = load_preset(Config, args.preset, minutes=args.minutes)
     labels = load_labels()
     sets = PartSets(labels, PARTS)
     samples, shares = training_samples(args.data, "train", labels, sets, side=STORED, all_licences=args.all_licences)
     damages, mapped = sum(len(s.masks) for s in samples), sum(s.parts is not None for s in samples)
     print(f"{len(samples)} photos, {damages} damages, {mapped} photos with part masks")
-    train(config, Photos(samples, labels, sets, best_device()), torch.tensor(shares), args.out, imagenet=args.imagenet)
+    train(config, Photos(samples, labels, sets, best_device()), torch.tensor(shares), args.out, imagenet=args.weights)
 
 
 if __name__ == "__main__":

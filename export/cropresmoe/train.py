@@ -6,7 +6,6 @@ exponential moving average.
 
 from __future__ import annotations
 
-import argparse
 import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from export.cropresmoe.model import CropResMoE, RawMoE
 from export.efficientnet_lite import EfficientNetLite, load_imagenet
 from export.labels import load_labels
 from export.resnet import load_resnet50
-from export.training import Checkpoint, Schedule, average, best_device, fast_bf16, place, take_step
+from export.training import Checkpoint, Schedule, average, best_device, fast_bf16, place, take_step, trainer_arguments
 
 
 @dataclass(frozen=True)
@@ -188,17 +187,7 @@ def _distil(logits: Tensor, x: Tensor, teachers: list[nn.Module], absent: Tensor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train CropResMoE on damage crops; the same command resumes.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with damage/ (COCO)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
-    parser.add_argument("--preset", default="cropresmoe-lite2", help="a name in export/presets or a YAML file")
-    parser.add_argument("--minutes", type=float, help="time budget instead of the preset's")
-    parser.add_argument("--weights", type=Path, help="local ImageNet weights instead of the installed package's")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to PyTorch")
-    parser.add_argument("--all-licences", action="store_true", help="train on photos of unclear licence too")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = trainer_arguments("Train CropResMoE on damage crops", "cropresmoe-lite2")
     config, labels = load_preset(Config, args.preset, minutes=args.minutes), load_labels()
     cut = Cut(config.size, config.context)
     data, _ = load_crops(args.data, "train", labels, cut, all_licences=args.all_licences)
