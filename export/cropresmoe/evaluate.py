@@ -1,8 +1,8 @@
 """Measure a classifier pack: `python -m export.cropresmoe.evaluate --data ../data [--pack ...] [--memory ...]`.
 
 Runs the pack's own ONNX file on the crops that serving would cut, and prints (and writes with --out) one page: accuracy
-with intervals by photo, by size, by source, on jittered boxes and on photos re-stretched to 4:3; per class; calibration;
-the fallback on and off.
+with intervals by photo, by size, by source, on jittered boxes and on photos re-stretched to 4:3; per class;
+calibration; the fallback on and off.
 """
 
 from __future__ import annotations
