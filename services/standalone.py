@@ -10,7 +10,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -67,7 +67,7 @@ async def serving(settings: Settings, listener: socket.socket, redis_url: str) -
     """The whole house behind `listener`, ready; the task ends when a signal comes. Raises NotServing."""
     async with house(settings, redis_url) as apps:
         server = uvicorn.Server(run.configuration(apps[-1], settings))
-        task = asyncio.create_task(server.serve(sockets=[listener]))
+        task = asyncio.create_task(_serve(server, listener))
         try:
             await _until_ready(apps, server, task)
             yield task
@@ -79,12 +79,20 @@ async def serving(settings: Settings, listener: socket.socket, redis_url: str) -
 async def main(settings: Settings, listener: socket.socket, redis_url: str) -> None:
     """Serve until a signal comes; raises NotServing when a room cannot open."""
     async with serving(settings, listener, redis_url) as task:
-        _announce(listener)
+        if not task.done():  # else a signal came while the models were loading
+            _announce(listener)
         await task
 
 
+async def _serve(server: uvicorn.Server, listener: socket.socket) -> None:
+    # uvicorn raises the signal that ended it once more. Here that must not tear down the event loop: the worker, the
+    # memory and the queue server still have to be closed in their order.
+    with suppress(SystemExit):
+        await server.serve(sockets=[listener])
+
+
 async def _until_ready(apps: list[FastAPI], server: uvicorn.Server, task: asyncio.Task[None]) -> None:
-    """Until every app is ready; raises NotServing when one has failed."""
+    """Until every app is ready or a signal has ended serving; raises NotServing when one has failed."""
     while not task.done():
         found: list[Readiness] = [await app.state.readiness() for app in apps]
         failed = [readiness.detail for readiness in found if readiness.state == "failed"]
@@ -93,7 +101,8 @@ async def _until_ready(apps: list[FastAPI], server: uvicorn.Server, task: asynci
         if server.started and all(readiness.ready for readiness in found):
             return
         await asyncio.sleep(_LOOK_EVERY_S)
-    raise NotServing("The gateway could not be started; the log says why.")
+    if not server.started:
+        raise NotServing("The gateway could not be started; the log says why.")
 
 
 def _announce(listener: socket.socket) -> None:

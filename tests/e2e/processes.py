@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 
 ROOT = Path(__file__).parents[2]
-_START_S, _STOP_S = 60.0, 40.0  # generous: a loaded machine is no broken one
+_START_S, _STOP_S = 120.0, 60.0  # generous: a loaded machine is no broken one
 
 
 def free_port() -> int:

@@ -61,7 +61,7 @@ def test_a_taken_port_is_explained(tmp_path: Path, environment: Mapping[str, str
         port = taken.getsockname()[1]
         arguments = ("--port", str(port), "--data", str(tmp_path / "data"))
         with running(MODULE, *arguments, log=tmp_path / "log", environment=environment) as service:
-            assert service.process.wait(60) == 1
+            assert service.process.wait(120) == 1
     assert f"Cannot listen on 127.0.0.1:{port}" in service.tail()
     assert "CLAIMSIGHT_PORT=" in service.tail()
     assert "Traceback" not in service.tail()
@@ -71,7 +71,7 @@ def test_a_missing_pack_ends_the_start_and_is_named(tmp_path: Path, environment:
     without = {**environment, "CLAIMSIGHT_CLASSIFIER_PACK": str(tmp_path / "nowhere")}
     arguments = ("--port", "0", "--data", str(tmp_path / "data"))
     with running(MODULE, *arguments, log=tmp_path / "log", environment=without) as service:
-        assert service.process.wait(60) == 1
+        assert service.process.wait(120) == 1
     assert "nowhere" in service.tail()
     assert "Traceback" not in service.tail()
 
@@ -96,7 +96,7 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path, environmen
     try:
         arguments = ("--port", "0", "--data", str(tmp_path / "data"))
         with running(MODULE, *arguments, log=tmp_path / "second.log", environment=environment) as second:
-            assert second.process.wait(60) == 1
+            assert second.process.wait(120) == 1
         assert f"in use by another Claimsight process (pid {first.process.pid})" in second.tail()
     finally:
         first.stop()
