@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.vision.masks import components, mask_nms, tight_box
+from services.common.vision.masks import components, mask_nms, tight_box, without_specks
 from services.common.vision.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
@@ -23,6 +23,7 @@ DEFAULTS: dict[str, float] = {
     "fake": 0.5,  # least fake probability that makes a damage a fake
     "part": 0.5,  # least mean probability of a listed part
     "nms_iou": 0.5,  # epsilon of ALBERT eq. 10
+    "speck": 0.03,  # least size of a detached piece of a damage, as a share of its largest piece
     "part_area": 0.0005,  # least share of the photo that a piece of a part covers
     "score_scale": 1.0,  # Platt scaling of the score's logit, fitted on the validation split
     "score_shift": 0.0,
@@ -71,7 +72,10 @@ def decode_instances(
     supported: Mapping[str, Sequence[str]],
     thresholds: Mapping[str, float],
 ) -> list[DecodedInstance]:
-    """Damages and fakes by score, then parts. `supported` masks names that no photo taught; thresholds fall back to DEFAULTS."""
+    """Damages and fakes by score, then parts.
+
+    `supported` masks names that no photo taught; thresholds that are missing are those of DEFAULTS.
+    """
     t = {**DEFAULTS, **thresholds}
     height = 2 * outputs["mask_logits"].shape[1]
     parts = _parts(outputs["part_logits"], height, vocabulary, supported, t)
@@ -85,7 +89,10 @@ def scores(outputs: Mapping[str, Floats], t: Mapping[str, float]) -> Floats:
 
 
 def _damages(
-    outputs: Mapping[str, Floats], vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]], t: Mapping[str, float]
+    outputs: Mapping[str, Floats],
+    vocabulary: Vocabulary,
+    supported: Mapping[str, Sequence[str]],
+    t: Mapping[str, float],
 ) -> list[DecodedInstance]:
     score = scores(outputs, t)
     order = np.argsort(-score, kind="stable")
@@ -105,10 +112,11 @@ def _damages(
         fake = max(((name, float(p_fake[i, j])) for j, name in fakes), key=lambda n: n[1], default=("", 0.0))
         is_fake = fake[1] >= t["fake"]
         labels = [fake] if is_fake else ranked[:5]
-        box = tight_box(masks[i])
-        found.append(
-            DecodedInstance("fake" if is_fake else "damage", labels[0][0], float(score[i]), labels, fake[1], box, masks[i])
-        )
+        if not labels:  # no photo taught this pack the name of any damage
+            continue
+        mask = without_specks(masks[i], t["speck"])  # a few stray cells far away would stretch the box, and the crop
+        kind: Literal["damage", "fake"] = "fake" if is_fake else "damage"
+        found.append(DecodedInstance(kind, labels[0][0], float(score[i]), labels, fake[1], tight_box(mask), mask))
     return found
 
 

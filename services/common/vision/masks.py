@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,17 @@ from pycocotools import mask as coco
 
 from services.common.vision.outlines import polygon
 
-__all__ = ["area_share", "components", "decode", "encode", "mask_nms", "overlap", "polygon", "tight_box"]
+__all__ = [
+    "area_share",
+    "components",
+    "decode",
+    "encode",
+    "mask_nms",
+    "overlap",
+    "polygon",
+    "tight_box",
+    "without_specks",
+]
 
 Bools = NDArray[np.bool_]
 
@@ -108,9 +119,45 @@ def mask_nms(
 def components(mask: Bools, min_share: float) -> list[Bools]:
     """The connected pieces (cells that touch, corners included) covering at least `min_share` of the photo.
 
-    Largest first. Works on runs of cells instead of cells: a few hundred where a mask has a million cells.
+    Largest first.
     """
-    stride = mask.shape[1] + 1  # one false cell ends each row, so that no run goes on into the next
+    runs = _connected(mask)
+    large = np.flatnonzero((runs.areas > 0) & (runs.areas >= min_share * mask.size))
+    return [runs.drawn(runs.piece == root) for root in large[np.argsort(-runs.areas[large], kind="stable")]]
+
+
+def without_specks(mask: Bools, min_share: float) -> Bools:
+    """The mask without the connected pieces that are smaller than `min_share` of its largest one."""
+    runs = _connected(mask)
+    return runs.drawn(runs.areas[runs.piece] >= min_share * runs.areas.max(initial=0))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Runs:
+    """A mask as runs of cells along its rows: a few hundred where a mask has a million cells.
+
+    `starts` and `ends` [n] count cells row by row, with one more cell than the mask has at the end of each row.
+    `piece` [n] is the number of a run's connected piece, `areas` [n] the cells of each number (0 where there is none).
+    """
+
+    shape: tuple[int, int]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    piece: NDArray[np.int64]
+    areas: NDArray[np.int64]
+
+    def drawn(self, chosen: Bools) -> Bools:
+        """The chosen runs [n] as a mask."""
+        height, stride = self.shape[0], self.shape[1] + 1
+        change = np.zeros(height * stride, np.int8)
+        change[self.starts[chosen]] = 1
+        change[self.ends[chosen]] = -1
+        return np.cumsum(change, dtype=np.int8).reshape(height, stride)[:, :-1] > 0
+
+
+def _connected(mask: Bools) -> _Runs:
+    height, width = mask.shape
+    stride = width + 1  # one false cell ends each row, so that no run goes on into the next
     edges = np.flatnonzero(np.diff(np.pad(mask, ((0, 0), (0, 1))).ravel(), prepend=False, append=False))
     starts, ends = edges[::2], edges[1::2]
     # Run i touches run j of the next row where they overlap or meet at a corner.
@@ -119,15 +166,8 @@ def components(mask: Bools, min_share: float) -> list[Bools]:
     upper = np.repeat(np.arange(len(starts)), touching)
     lower = np.arange(touching.sum()) - np.repeat(np.cumsum(touching) - touching - first, touching)
     piece = _least_connected(len(starts), upper, lower)
-    areas = np.bincount(piece, ends - starts, minlength=len(starts))
-    large = np.flatnonzero((areas > 0) & (areas >= min_share * mask.size))
-    found = []
-    for root in large[np.argsort(-areas[large], kind="stable")]:
-        change = np.zeros(len(mask) * stride, np.int8)
-        change[starts[piece == root]] = 1
-        change[ends[piece == root]] = -1
-        found.append(np.cumsum(change, dtype=np.int8).reshape(len(mask), stride)[:, :-1] > 0)
-    return found
+    areas = np.bincount(piece, ends - starts, minlength=len(starts)).astype(np.int64)  # weights made them floats
+    return _Runs((height, width), starts, ends, piece, areas)
 
 
 def _least_connected(n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from services.common.vision.masks import area_share, components, decode, encode, mask_nms, overlap, tight_box
+from services.common.vision.masks import (
+    area_share,
+    components,
+    decode,
+    encode,
+    mask_nms,
+    overlap,
+    tight_box,
+    without_specks,
+)
 
 Bools = NDArray[np.bool_]
 
@@ -175,3 +184,12 @@ def test_a_long_spiral_is_one_piece() -> None:
             y, x = y + dy, x + dx
         dy, dx = dx, -dy
     assert [piece.sum() for piece in components(mask, 0)] == [mask.sum()]
+
+
+@given(grids(), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+@settings(max_examples=100, deadline=None)
+def test_without_specks_stay_the_pieces_that_are_large_beside_the_largest(mask: Bools, min_share: float) -> None:
+    pieces = flooded(mask)
+    largest = max(map(len, pieces), default=0)
+    expected = {cell for piece in pieces if len(piece) >= min_share * largest for cell in piece}
+    assert {(int(y), int(x)) for y, x in np.argwhere(without_specks(mask, min_share))} == expected
