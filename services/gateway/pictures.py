@@ -53,7 +53,7 @@ def _draw(data: bytes, photo: Photo | None, max_pixels: int) -> bytes:
 def _damage(finding: Finding) -> OverlayItem:
     return OverlayItem(
         box=finding.box,
-        label=f"{finding.display} {finding.confidence:.0%}",
+        label=f"{finding.title} {finding.title_confidence:.0%}",
         kind="review" if finding.route == "review" else "damage",
         mask=masks.decode(finding.mask.size, finding.mask.counts),
     )

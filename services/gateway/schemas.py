@@ -104,11 +104,15 @@ class Finding(Api):
 
     `damage` is the segmenter's name, `damage_score` its score. `confidence` is the calibrated probability that the
     second opinion gives to that same damage; where no class of the classifier means it, the segmenter's score.
+    To show a finding in one line, use `title` and `title_confidence`: they are `display` and `confidence` where both
+    opinions agree, and otherwise "Missing part or lamp broken" and the probability that it is one of the two.
     """
 
     id: str
     damage: str
     display: str
+    title: str = Field(description="The finding's name, and the second opinion's where it is another")
+    title_confidence: float = Field(description="Calibrated probability that the title is right")
     damage_score: float
     alternatives: list[Alternative] = []
     opinion: Opinion

@@ -12,7 +12,7 @@ from services.common.vision import masks
 from services.common.vision.size import size_class
 from services.gateway import ids, schemas
 from services.gateway.assessment.fallback import Judged
-from services.gateway.assessment.names import Names
+from services.gateway.assessment.names import Names, words
 from services.gateway.assessment.parts import Placed, place
 from services.gateway.assessment.policy import Policy
 from services.gateway.assessment.reasons import reason
@@ -53,6 +53,7 @@ def _finding(
     damage: Instance, grid: Bools, judged: Judged, placed: Placed, on_fake: Placed, *, names: Names, policy: Policy
 ) -> schemas.Finding:
     opinion = _opinion(damage.label, judged, names)
+    title, title_confidence = _title(damage, opinion, names)
     fake = _fake(damage, on_fake, names)
     part = names.part(placed.best[0], _round(placed.best[1])) if placed.best else None
     reasons = _reasons(damage, opinion, fake, part, judged.doubt, names=names, policy=policy)
@@ -60,6 +61,8 @@ def _finding(
         id=ids.new("fnd"),
         damage=damage.label,
         display=names.damage(damage.label),
+        title=title,
+        title_confidence=title_confidence,
         damage_score=_round(damage.score),
         alternatives=[
             schemas.Alternative(label=other.label, display=names.damage(other.label), score=_round(other.score))
@@ -101,6 +104,22 @@ def _confidence(damage: Instance, opinion: schemas.Opinion, names: Names) -> flo
     return _round(min(sum(meant), 1.0) if meant else damage.score)
 
 
+def _title(damage: Instance, opinion: schemas.Opinion, names: Names) -> tuple[str, float]:
+    """Both names where they differ, and how sure it is that one of them is right.
+
+    "Missing part 3%" would read as a mistake where the second opinion is sure of a broken lamp.
+    """
+    display = names.damage(damage.label)
+    if opinion.agrees:
+        return display, _confidence(damage, opinion, names)
+    either = [
+        p
+        for name, p in opinion.probabilities.items()
+        if name == opinion.label or names.vocabulary.agrees(damage.label, name)
+    ]
+    return f"{display} or {words(opinion.label)}", _round(min(sum(either), 1.0))
+
+
 def _fake(damage: Instance, on_fake: Placed, names: Names) -> schemas.Fake:
     """A damage is never surely fake here: what the segmenter takes for a fake is no damage but a look-alike."""
     label = on_fake.best[0] if on_fake.best else None
@@ -125,7 +144,7 @@ def _reasons(
     found = [reason(doubt)] if doubt else []
     if not opinion.agrees:
         shown = names.damage(damage.label).lower()
-        text = f"the segmenter sees {shown}, the second opinion says {opinion.label.replace('_', ' ')}"
+        text = f"the segmenter sees {shown}, the second opinion says {words(opinion.label)}"
         found.append(reason("opinions_disagree", text))
     if fake.score >= policy.fake_doubt:
         only = f"it may be only: {fake.display.lower()}" if fake.display else None

@@ -33,3 +33,8 @@ class Names:
             side = _SIDES.get(sides.pop()) if len(sides) == 1 else None
             return Part(name=name, display=coarse.display, side=side, share=share)
         return Part(name=name, display=name, side=None, share=share)
+
+
+def words(cls: str) -> str:
+    """A class of the classifier as people read it: "lamp broken"."""
+    return cls.replace("_", " ")

@@ -66,15 +66,15 @@ function card(finding, light) {
   return el(
     "article",
     {
-      class: `card ${finding.route}`, id: finding.id, tabindex: 0, "aria-label": `${finding.display}, ${on}`,
+      class: `card ${finding.route}`, id: finding.id, tabindex: 0, "aria-label": `${finding.title}, ${on}`,
       onmouseenter: () => light(finding.id, true), onmouseleave: () => light(finding.id, false),
       onfocusin: () => light(finding.id, true), onfocusout: () => light(finding.id, false),
     },
     el(
       "header",
       {},
-      el("div", {}, el("h3", {}, finding.display, " ", badge(finding.route)), el("p", { class: "where" }, on)),
-      el("div", { class: "figure" }, percent(finding.confidence), " ", el("small", {}, "sure")),
+      el("div", {}, el("h3", {}, finding.title, " ", badge(finding.route)), el("p", { class: "where" }, on)),
+      el("div", { class: "figure" }, percent(finding.title_confidence), " ", el("small", {}, "sure")),
     ),
     finding.reasons.length > 0 && el("ul", { class: "reasons" }, finding.reasons.map((reason) => el("li", {}, reason.text))),
     el("ul", { class: "facts" }, facts(finding).map((fact) => el("li", {}, fact))),

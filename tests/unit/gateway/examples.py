@@ -11,6 +11,8 @@ def finding(damage: str = "dent", part: str | None = "hood", **changes: object) 
         id=ids.new("fnd"),
         damage=damage,
         display=damage.title(),
+        title=damage.title(),
+        title_confidence=0.9,
         damage_score=0.8,
         opinion=schemas.Opinion(
             label="dent", confidence=0.9, probabilities={"dent": 0.9}, source="model", agrees=True, gates=[0.2] * 5

@@ -42,6 +42,7 @@ async def test_a_clear_damage_is_named_placed_measured_and_routed_auto() -> None
     assert finding.opinion.label == "dent" and finding.opinion.agrees and finding.opinion.source == "model"
     assert finding.opinion.probabilities["tire_flat"] == 0
     assert finding.confidence == finding.opinion.probabilities["dent"] > 0.9
+    assert (finding.title, finding.title_confidence) == ("Dent", finding.confidence)
     assert len(finding.opinion.gates) == 5 and len(finding.polygons) == 1
     assert finding.size == "large" and not finding.fake.is_fake
     assert (finding.route, finding.reasons) == ("auto", [])
@@ -122,6 +123,16 @@ async def test_models_that_disagree_send_the_damage_to_review() -> None:
     assert codes(finding) == ["opinions_disagree"]
     assert finding.reasons[0].text == "The segmenter sees dent, the second opinion says scratch."
     assert finding.confidence < 0.1
+
+
+async def test_a_disputed_damage_is_titled_with_both_names_and_how_sure_it_is_one_of_them() -> None:
+    fakes = Fakes()
+    fakes.classifier.logits = (0.0, 5.0, 0.0)
+    fakes.segmenter.extra = [instance("damage", "rust", box(2, 2, 6, 6))]  # a damage that no class means
+    dent, rust = (await assessed(fakes)).findings
+    assert (dent.damage, dent.display) == ("dent", "Dent")
+    assert (dent.title, dent.title_confidence) == ("Dent or scratch", 1.0)
+    assert (rust.title, rust.title_confidence) == ("Rust or scratch", rust.opinion.confidence)
 
 
 async def test_a_damage_that_cannot_occur_on_its_part_goes_to_review() -> None:
