@@ -41,10 +41,17 @@ async def work(runtime: Runtime, claim_id: str) -> None:
 
 
 async def give_up(runtime: Runtime, claim_id: str, why: str) -> None:
-    """Fail a claim for good; `why` is for the log only."""
-    if await runtime.claims.give_up(claim_id, failures.exhausted()):
+    """End a claim that no worker will try again, with what is done of it; `why` is for the log only."""
+    try:
+        attempt = await runtime.claims.begin(claim_id)  # from here on a worker that still runs cannot write
         log.error("claim given up", claim=claim_id, why=why)
-        await runtime.signals.publish(claim_id)
+        await _end(runtime, claim_id, attempt, failures.exhausted())
+    except StaleAttempt:
+        return
+    except Exception:  # what makes the claim fail may be what is done of it: then even that is given up
+        log.exception("what is done of the claim cannot be used", claim=claim_id)
+        await runtime.claims.give_up(claim_id, failures.exhausted())
+    await runtime.signals.publish(claim_id)
 
 
 async def _attempt(runtime: Runtime, claim_id: str, attempt: int) -> None:
@@ -96,9 +103,17 @@ async def _put_off(runtime: Runtime, claim: models.Claim, attempt: int, problem:
     """Wait for a service that is down, longer each time, until the claim's patience ends."""
     waited_s = (now_ms() - claim.created_at) / 1000
     if waited_s > runtime.settings.claim_patience_seconds:
-        await runtime.claims.finish(claim.id, attempt, summary=None, error=failures.embedded(problem))
+        await _end(runtime, claim.id, attempt, failures.embedded(problem))
         return
     raise Later(min(2.0 ** min(attempt, 10) / 2, _LONGEST_PAUSE_S), problem.detail)
+
+
+async def _end(runtime: Runtime, claim_id: str, attempt: int, error: schemas.Error) -> None:
+    """Finish the claim as it is: photos that are not done fail with `error`, and what the others showed is kept."""
+    for photo in (await _load(runtime, claim_id)).photos:
+        if photo.status == "queued":
+            await runtime.claims.write_photo(claim_id, attempt, photo.id, Outcome(error=error))
+    await _finish(runtime, claim_id, attempt)
 
 
 async def _finish(runtime: Runtime, claim_id: str, attempt: int) -> None:

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from redis import Redis
 
-from services.common.serving.errors import NotReady
+from services.common.serving.errors import NotReady, Problem
+from services.common.serving.schemas import Segmentation
 from services.gateway import ids
 from services.gateway.schemas import Claim
-from tests.unit.gateway.fakes import Fakes
-from tests.unit.gateway.pictures import BLUE, RED, photo
+from tests.unit.gateway.fakes import Fakes, FakeSegmenter
+from tests.unit.gateway.pictures import BLUE, DARK, RED, photo
 from tests.unit.gateway.running import gateway
 from tests.unit.gateway.servers import postgres, postgres_binaries, valkey
 
@@ -161,6 +164,27 @@ async def test_a_claim_that_waited_too_long_for_a_model_fails_with_the_reason(
         claim = await finished(http, photo(RED))
     assert claim["status"] == "failed" and claim["error"]["detail"].startswith("The segmenter")
     assert claim["photos"][0]["status"] == "failed" and claim["photos"][0]["error"] == claim["error"]
+
+
+class _Choosy(FakeSegmenter):
+    """Cannot take dark photos, however often it is asked."""
+
+    async def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
+        if pixels.mean() < 100:
+            raise Problem("The segmenter's model failed on this input.")
+        return await super().segment(pixels)
+
+
+async def test_a_photo_that_a_model_never_can_take_fails_alone_when_patience_ends(
+    tmp_path: Path, redis_url: str
+) -> None:
+    fakes = Fakes(segmenter=_Choosy())
+    async with gateway(tmp_path, redis_url, fakes, claim_patience_seconds=0.01) as http:
+        claim = await finished(http, photo(ground=DARK), photo(RED))
+    assert (claim["status"], claim["partial"], claim["summary"]["route"]) == ("succeeded", True, "review")
+    dark, red = claim["photos"]
+    assert dark["status"] == "failed" and "model failed" in dark["error"]["detail"]
+    assert red["status"] == "succeeded" and red["findings"]
 
 
 async def test_a_claim_walks_the_same_way_over_postgresql(tmp_path: Path, redis_url: str, fakes: Fakes) -> None:

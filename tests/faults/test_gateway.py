@@ -17,7 +17,9 @@ from redis import Redis
 
 from services.gateway import claim_job
 from services.gateway.assessment.clients import Clients
+from services.gateway.records.store import Outcome
 from services.gateway.runtime import Runtime, opened
+from tests.unit.gateway import examples
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.running import gateway, settings
@@ -172,6 +174,36 @@ async def test_an_unforeseen_failure_fails_the_claim_after_its_tries_and_tells_n
         await claim_job.give_up(runtime, claim_id, "the test does not wait for five tries")
         claim = await end(http, where)
     assert claim["status"] == "failed" and "NoneType" not in str(claim)
+
+
+async def test_what_was_done_before_a_claim_was_given_up_is_kept(tmp_path: Path, server: str, redis: Redis) -> None:
+    async with gateway(tmp_path, server, Fakes(), worker=False) as http, _opened(tmp_path, server) as runtime:
+        where = await send(http, photos=2)
+        claim_id, first = where.rpartition("/")[2], (await http.get(where)).json()["photos"][0]["id"]
+        attempt = await runtime.claims.begin(claim_id)
+        await runtime.claims.write_photo(claim_id, attempt, first, Outcome(findings=(examples.finding(),)))
+        await claim_job.give_up(runtime, claim_id, "the second photo kills every worker")
+        claim = await end(http, where)
+    assert (claim["status"], claim["partial"], claim["summary"]["findings"]) == ("succeeded", True, 1)
+    assert [photo["status"] for photo in claim["photos"]] == ["succeeded", "failed"]
+    assert "several tries" in claim["photos"][1]["error"]["detail"]
+
+
+async def test_a_claim_whose_results_cannot_be_used_still_ends(
+    tmp_path: Path, server: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusable(_: object) -> None:
+        raise ValueError("an unforeseen result")
+
+    monkeypatch.setattr(claim_job, "summarise", unusable)
+    async with gateway(tmp_path, server, Fakes(), worker=False) as http, _opened(tmp_path, server) as runtime:
+        where = await send(http)
+        claim_id, first = where.rpartition("/")[2], (await http.get(where)).json()["photos"][0]["id"]
+        attempt = await runtime.claims.begin(claim_id)
+        await runtime.claims.write_photo(claim_id, attempt, first, Outcome())
+        await claim_job.give_up(runtime, claim_id, "its job failed for good")
+        claim = await end(http, where)
+    assert claim["status"] == "failed" and "unforeseen" not in str(claim)
 
 
 @asynccontextmanager

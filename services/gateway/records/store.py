@@ -202,7 +202,7 @@ class ClaimStore:
 
     @whole
     async def give_up(self, claim_id: str, error: schemas.Error) -> bool:
-        """Fail a claim that no worker will try again; False when it was finished already.
+        """Fail a claim and whatever is open of it; False when it was finished already.
 
         The attempt is counted up, so that a worker that still runs cannot write any more.
         """
