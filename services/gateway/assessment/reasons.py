@@ -16,7 +16,7 @@ SENTENCES = {
     "part_unknown": "no part was recognised under it",
     "no_vehicle": "hardly any vehicle is visible",
     "too_many_findings": "more damages were found than are listed",
-    "photo_failed": "it could not be assessed",
+    "photo_failed": "it could not be read",
     "no_damage": "no damage was found on any photo",
 }
 

@@ -25,7 +25,7 @@ def _claim_reasons(photos: Sequence[Photo]) -> list[Reason]:
     failed = [photo for photo in photos if photo.status == "failed"]
     if failed:
         reasons.append(
-            gathered("photo_failed", len(failed), "photo", reason("photo_failed", "one photo could not be assessed"))
+            gathered("photo_failed", len(failed), "photo", reason("photo_failed", "one photo could not be read"))
         )
     if not any(photo.findings for photo in photos):
         reasons.append(reason("no_damage"))
