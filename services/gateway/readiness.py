@@ -9,7 +9,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.common.serving.errors import Problem
 from services.common.serving.health import Readiness
-from services.gateway.assessment.clients import Clients
 from services.gateway.runtime import Runtime
 
 _PATIENCE_S = 2  # a probe that waits longer is as good as refused
@@ -24,25 +23,13 @@ async def check(runtime: Runtime) -> Readiness:
         await asyncio.gather(
             _missing("records", runtime.claims.ping()),
             _missing("queue", runtime.queue.depth()),
-            _missing("models", matching(runtime.clients)),
+            _missing("models", runtime.clients.matching(fresh=True)),
         )
     )
     found = {name: detail for name, detail in missing.items() if detail}
     if not found:
         return Readiness()
     return Readiness("waiting", " ".join(found.values()), {"waiting_for": sorted(found)})
-
-
-async def matching(clients: Clients) -> None:
-    """Raises the Problem that keeps the two models from working together."""
-    segmenter, classifier = await asyncio.gather(
-        clients.segmenter.info(fresh=True), clients.classifier.info(fresh=True)
-    )
-    for info in (segmenter, classifier):
-        if info.state != "ready":
-            raise Problem(f"The {info.service} is {info.state}. {info.notes}".strip())
-    if segmenter.names_hash != classifier.names_hash:
-        raise Problem("The segmenter's pack and the classifier's speak different names. Serve packs that match.")
 
 
 async def _missing(name: str, question: Awaitable[object]) -> tuple[str, str]:

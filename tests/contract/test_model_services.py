@@ -25,7 +25,7 @@ import services.segmenter.app
 from services.classifier.settings import Settings as ClassifierSettings
 from services.common.serving import tensors
 from services.common.serving.clients import HttpClassifier, HttpSegmenter, in_process, over_network
-from services.common.serving.errors import NotReady
+from services.common.serving.errors import InvalidRequest, NotReady
 from services.common.vision.masks import decode
 from services.segmenter.settings import Settings as SegmenterSettings
 from tests.packs import COLOURS, CROP_SIZE, EMBEDDING_DIM, VOCABULARY, painted_photo, write_test_packs
@@ -231,6 +231,21 @@ async def test_a_newer_pack_behind_the_same_address_is_noticed(packs: dict[str, 
         client._info = before.model_copy(update={"model": before.model.model_copy(update={"version": "0"})})
         await client.segment(painted_photo())
         assert (await client.info()).model.version == "1"
+
+
+async def test_crops_cut_for_a_former_pack_are_worth_another_try(packs: dict[str, Path]) -> None:
+    app = services.classifier.app.build_app(ClassifierSettings(pack=packs["classify"]))
+    async with serving(app) as http:
+        client = HttpClassifier(http)
+        now = await client.info()
+        former = now.model.model_copy(update={"version": "0"})
+        client._info = now.model_copy(update={"model": former, "input_height": 8, "input_width": 8})
+        crops = np.zeros((1, 8, 8, 3), np.uint8)
+        with pytest.raises(NotReady, match="Another model"):
+            await client.classify(crops)
+        assert (await client.info()).model == now.model
+        with pytest.raises(InvalidRequest):
+            await client.classify(crops)
 
 
 @pytest.fixture(scope="module")

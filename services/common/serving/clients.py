@@ -145,6 +145,19 @@ class _ModelService(_Service):
             self._info = info
         return self._info
 
+    async def _ask(self, path: str, arrays: Mapping[str, NDArray[np.generic]]) -> httpx2.Response:
+        """POST; a refusal that only means that another model came up behind the same address is NotReady.
+
+        The arrays were made for the model that was known here: they are no fault of whoever sent the photo.
+        """
+        known = self._info
+        try:
+            return await self._post(path, arrays)
+        except Problem as problem:
+            if known is None or problem.status >= 500 or (await self.info(fresh=True)).model == known.model:
+                raise
+            raise NotReady(f"Another model came up in the {self.name}. Try again.") from problem
+
     def _seen(self, model: ModelRef) -> None:
         if self._info is not None and self._info.model != model:  # another pack came up behind the same address
             self._info = None
@@ -158,7 +171,7 @@ class HttpSegmenter(_ModelService):
         if pixels.shape[:2] != (info.input_height, info.input_width):
             # Only what the model looks at travels: a 2048-px photo would be ten times the bytes.
             pixels = await asyncio.to_thread(resize, pixels, info.input_height, info.input_width)
-        answer = await self._post("/v1/segment", {"photo": pixels})
+        answer = await self._ask("/v1/segment", {"photo": pixels})
         try:
             segmentation = Segmentation.model_validate_json(answer.content)
         except ValidationError as error:
@@ -171,7 +184,7 @@ class HttpClassifier(_ModelService):
     name = "classifier"
 
     async def classify(self, crops: NDArray[np.uint8]) -> Classification:
-        answer = await self._post("/v1/classify", {"crops": crops})
+        answer = await self._ask("/v1/classify", {"crops": crops})
         try:
             rows = tensors.load(answer.content, {name: Spec("float32", (len(crops), None)) for name in _CLASSIFIED})
             model = ModelRef.model_validate_json(tensors.metadata(answer.content).get("model", ""))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from services.common.serving.clients import Classifier, Retrieval, Segmenter
+from services.common.serving.errors import NotReady
+from services.common.serving.schemas import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +15,12 @@ class Clients:
     segmenter: Segmenter
     classifier: Classifier
     retrieval: Retrieval
+
+    async def matching(self, *, fresh: bool = False) -> tuple[ModelInfo, ModelInfo]:
+        """The segmenter's and the classifier's info. Raises Problem, and NotReady where they speak different names."""
+        segmenter, classifier = await asyncio.gather(
+            self.segmenter.info(fresh=fresh), self.classifier.info(fresh=fresh)
+        )
+        if segmenter.names_hash != classifier.names_hash:
+            raise NotReady("The segmenter's pack and the classifier's speak different names. Serve packs that match.")
+        return segmenter, classifier

@@ -46,9 +46,10 @@ async def assess(data: bytes, clients: Clients, policy: Policy, *, claim_id: str
     watch = _Watch()
     with watch("decode"):
         photo = await asyncio.to_thread(open_photo, data, max_pixels=policy.max_pixels)
-    classifier = await _matching(clients)
+    segmenter, classifier = await clients.matching()
     with watch("segment"):
         seen = await clients.segmenter.segment(photo.pixels)
+    _same(seen.model, segmenter)
     models = {"segmenter": seen.model}
     damages = [instance for instance in seen.instances if instance.kind == "damage"]
     listed = sorted(damages, key=lambda damage: -damage.score)[: policy.max_findings]
@@ -75,14 +76,6 @@ async def assess(data: bytes, clients: Clients, policy: Policy, *, claim_id: str
     )
 
 
-async def _matching(clients: Clients) -> ModelInfo:
-    """The classifier's info, once it is certain that both models speak the same names."""
-    segmenter, classifier = await asyncio.gather(clients.segmenter.info(), clients.classifier.info())
-    if segmenter.names_hash != classifier.names_hash:
-        raise NotReady("The segmenter's pack and the classifier's speak different names; serve packs that match")
-    return classifier
-
-
 async def _second_opinions(
     photo: Photo,
     damages: list[Instance],
@@ -104,9 +97,19 @@ async def _second_opinions(
         )
     with watch("classify"):
         answer = await clients.classifier.classify(crops)
+    _same(answer.model, info)
     with watch("retrieve"):
         judged = await judge(answer, info, clients.retrieval, policy, claim_id=claim_id)
     return judged, answer.model
+
+
+def _same(answered: ModelRef, info: ModelInfo) -> None:
+    """Numbers are read by the info of the pack that gave them. Raises NotReady where another came up in between.
+
+    Services of one pack may run it on different providers: that changes no meaning.
+    """
+    if (answered.name, answered.version) != (info.model.name, info.model.version):
+        raise NotReady(f"Another pack came up in the {info.service} in mid-photo. Try again.")
 
 
 def _seen_part(part: Instance, names: Names) -> schemas.SeenPart:

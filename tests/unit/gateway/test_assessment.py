@@ -116,6 +116,18 @@ async def test_models_that_speak_different_names_never_work_together() -> None:
         await assessed(fakes)
 
 
+@pytest.mark.parametrize("service", ["segmenter", "classifier"])
+async def test_a_pack_that_came_up_in_mid_photo_is_never_read_by_the_names_of_the_former(service: str) -> None:
+    fakes = Fakes()
+    told = getattr(fakes, service).told
+    getattr(fakes, service).told = told.model_copy(update={"model": told.model.model_copy(update={"version": "0"})})
+    with pytest.raises(NotReady, match=service):
+        await assessed(fakes)
+    elsewhere = told.model.model_copy(update={"provider": "CUDAExecutionProvider"})
+    getattr(fakes, service).told = told.model_copy(update={"model": elsewhere})
+    assert (await assessed(fakes)).findings
+
+
 async def test_models_that_disagree_send_the_damage_to_review() -> None:
     fakes = Fakes()
     fakes.classifier.logits = (0.0, 5.0, 0.0)
