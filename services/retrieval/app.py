@@ -46,6 +46,9 @@ class Retrieval:
         except (PackError, FolderInUse, OSError, SQLAlchemyError) as error:
             self._failure = str(error)
             log.error("the memory cannot be opened", error=self._failure)
+        except Exception as error:  # whatever ChromaDB raises: who waits for the memory must hear that it will not come
+            self._failure = f"The memory cannot be opened ({type(error).__name__}); retrieval's log says more."
+            log.exception("the memory cannot be opened")
 
     def close(self) -> None:
         if self._memory is not None:

@@ -15,6 +15,7 @@ from services.common.serving import folderlock, tensors
 from services.common.serving.clients import HttpRetrieval, in_process
 from services.common.serving.errors import InvalidRequest
 from services.retrieval.app import build_app
+from services.retrieval.index import NeighbourIndex
 from services.retrieval.settings import Settings
 from tests.packs import BACKBONE
 from tests.unit.retrieval import cases
@@ -72,6 +73,19 @@ async def test_a_missing_pack_is_not_ready_and_says_where_it_looked(tmp_path: Pa
         assert (await http.get("/health/live")).status_code == 200
         search = await http.post("/v1/search", content=tensors.dump({"embedding": np.eye(1, 4, dtype=np.float32)}))
         assert search.status_code == 503
+
+
+async def test_a_memory_that_cannot_be_opened_for_any_reason_says_so_instead_of_loading_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("something inside of ChromaDB")
+
+    monkeypatch.setattr(NeighbourIndex, "build", broken)
+    async with _running(cases.pack(tmp_path / "pack").folder, tmp_path / "data") as http:
+        ready = await http.get("/health/ready")
+        assert (ready.status_code, ready.json()["state"]) == (503, "failed")
+        assert "RuntimeError" in ready.json()["detail"] and "inside" not in ready.text
 
 
 async def test_two_services_do_not_write_to_one_folder(tmp_path: Path) -> None:
