@@ -48,6 +48,8 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             lines = [f"--{'.'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors()]
             sys.exit("\n".join([f"{prog}: a setting is not valid", *lines]))
+        except OSError as error:
+            sys.exit(f"{prog}: the secret file {error.filename} cannot be read: {error.strerror}")
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]

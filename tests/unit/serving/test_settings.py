@@ -30,6 +30,13 @@ def test_a_value_that_does_not_fit_names_its_flag(capsys: pytest.CaptureFixture[
     assert "--max-batch" in said and "--provider" in said and "auto" in said
 
 
+def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAIMSIGHT_SEGMENTER_PORT_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit) as caught:
+        Settings.from_command_line("x", [])
+    assert "nowhere" in str(caught.value.code)
+
+
 def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         Settings.from_command_line("x", ["--help"])
