@@ -145,6 +145,7 @@ async def test_an_unchanged_claim_is_not_sent_again(http: httpx2.AsyncClient) ->
     again = await http.get(claim["links"]["self"], headers={"If-None-Match": f'W/{first.headers["ETag"]}, "x"'})
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["ETag"] == first.headers["ETag"]
+    assert (await http.get(claim["links"]["self"], headers={"If-None-Match": "*"})).status_code == 304
 
 
 async def test_the_models_being_away_delays_a_claim_and_loses_nothing(http: httpx2.AsyncClient, fakes: Fakes) -> None:
@@ -272,7 +273,11 @@ async def test_the_page_is_served_under_a_strict_policy(http: httpx2.AsyncClient
 async def test_the_schema_describes_every_route(http: httpx2.AsyncClient) -> None:
     schema = (await http.get("/openapi.json")).json()
     assert set(schema["paths"]) >= {"/v1/claims", "/v1/claims/{claim_id}", "/v1/models"}
-    assert "multipart/form-data" in schema["paths"]["/v1/claims"]["post"]["requestBody"]["content"]
+    submit, read = schema["paths"]["/v1/claims"]["post"], schema["paths"]["/v1/claims/{claim_id}"]["get"]
+    assert "multipart/form-data" in submit["requestBody"]["content"]
+    assert {"Location", "Retry-After", "ETag"} <= set(submit["responses"]["202"]["headers"])
+    assert "304" in read["responses"] and "ETag" in read["responses"]["200"]["headers"]
+    assert (await http.get("/docs")).status_code == 404  # it would run scripts from elsewhere
 
 
 async def test_ids_are_prefixed_and_sortable(http: httpx2.AsyncClient) -> None:

@@ -208,6 +208,12 @@ async def test_an_unknown_address_is_a_problem(http: httpx2.AsyncClient, path: s
     assert answer.status_code in (404, 422) and answer.headers["Content-Type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("prefer", ['respond-async, wait="20"', "Wait = 20", "handling=lenient; wait=20"])
+async def test_a_preference_is_understood_however_it_is_spelt(http: httpx2.AsyncClient, prefer: str) -> None:
+    answer = await http.post("/v1/claims", files=files(photo(RED)), headers={"Prefer": prefer})
+    assert (answer.status_code, answer.headers["Preference-Applied"]) == (200, "wait=20")
+
+
 @pytest.mark.parametrize("prefer", ["wait", "wait=x", "wait=-1", "x" * 500])
 async def test_an_odd_preference_is_ignored(http: httpx2.AsyncClient, prefer: str) -> None:
     answer = await http.post("/v1/claims", files=files(photo(RED)), headers={"Prefer": prefer})

@@ -36,6 +36,7 @@ def create_app(
         title=service,
         version=version,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages run scripts from elsewhere, beside people's claims; /openapi.json is ours
         redoc_url=None,
         responses={
             "default": {

@@ -13,21 +13,25 @@ from services.common.serving.errors import NotFound, Unprocessable
 from services.gateway import ids, present, schemas
 from services.gateway.photos import Picture
 from services.gateway.routes.deps import ClaimId, PhotoId, Running
-from services.gateway.routes.waiting import LONGEST_WAIT_S, current, etag, respond, wait_for_end, wait_for_news
+from services.gateway.routes.waiting import HEADERS, LONGEST_WAIT_S, current, etag, respond, wait_for_end, wait_for_news
 
 router = APIRouter(tags=["claims"])
 
 _WEBP = {200: {"content": {"image/webp": {}}, "description": "A picture without metadata"}}
 
 
-@router.get("/v1/claims/{claim_id}", response_model=schemas.Claim)
+@router.get(
+    "/v1/claims/{claim_id}",
+    response_model=schemas.Claim,
+    responses={200: {"headers": HEADERS}, 304: {"description": "Unchanged: `If-None-Match` names its state"}},
+)
 async def read(
     claim_id: ClaimId,
     runtime: Running,
     wait: Annotated[
         int, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the end, or for a change")
     ] = 0,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[str | None, Header(description="The ETag of the state that is known already")] = None,
 ) -> Response:
     """The claim with everything known so far.
 
@@ -36,7 +40,7 @@ async def read(
     known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",") if tag.strip()}
     waiting = wait_for_news(runtime, claim_id, wait, known) if known else wait_for_end(runtime, claim_id, wait)
     claim = await waiting
-    if etag(claim) in known:
+    if etag(claim) in known or "*" in known:  # RFC 9110, section 13.1.2
         return Response(status_code=304, headers={"ETag": etag(claim), "Cache-Control": "private, no-cache"})
     return respond(claim)
 
@@ -45,9 +49,11 @@ async def read(
 async def listed(
     runtime: Running,
     status: schemas.ClaimStatus | None = None,
-    external_ref: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")] = None,
+    external_ref: Annotated[
+        str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="exactly as it was sent")
+    ] = None,
     page_size: Annotated[int, Query(ge=1, le=100)] = 20,
-    page_token: Annotated[str | None, Query(max_length=100)] = None,
+    page_token: Annotated[str | None, Query(max_length=100, description="the last answer's next_page_token")] = None,
 ) -> schemas.ClaimList:
     """Claims, newest first, without their photos. `next_page_token` is there while there are more."""
     before = None if page_token is None else _opened(page_token)

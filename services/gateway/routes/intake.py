@@ -20,7 +20,7 @@ from services.common.vision.photo import PhotoError, check_photo
 from services.gateway import failures, fields, ids, schemas
 from services.gateway.records.store import NewPhoto
 from services.gateway.routes.deps import Running
-from services.gateway.routes.waiting import final, preferred_wait, respond, wait_for_end
+from services.gateway.routes.waiting import HEADERS, final, preferred_wait, respond, wait_for_end
 from services.gateway.runtime import Runtime
 from services.gateway.upload import Received, Upload, receive
 
@@ -49,16 +49,26 @@ _BODY = {
         },
     }
 }
+_HEADERS = HEADERS | {
+    "Location": {"description": "Where the claim is", "schema": {"type": "string"}},
+    "Preference-Applied": {"description": "The wait that was granted", "schema": {"type": "string"}},
+}
+_Prefer = Annotated[
+    str | None, Header(description="wait=N: answer when the claim is final, after N seconds at the latest (RFC 7240)")
+]
 
 
 @router.post(
     "/v1/claims",
     status_code=202,
     response_model=schemas.Claim,
-    responses={200: {"model": schemas.Claim, "description": "Finished within the time of `Prefer: wait`"}},
+    responses={
+        200: {"model": schemas.Claim, "description": "Finished within the time of `Prefer: wait`", "headers": _HEADERS},
+        202: {"description": "Accepted; ask again at Location", "headers": _HEADERS},
+    },
     openapi_extra=_BODY,
 )
-async def submit(request: Request, runtime: Running, prefer: Annotated[str | None, Header()] = None) -> Response:
+async def submit(request: Request, runtime: Running, prefer: _Prefer = None) -> Response:
     """Submit a claim's photos. 202 with a Location to ask again, or 200 where `Prefer: wait=N` was long enough."""
     settings = runtime.settings
     async with (

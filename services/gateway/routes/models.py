@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -29,11 +30,12 @@ class Models(Api):
 async def models(runtime: Running) -> Models:
     """The models behind this gateway, exactly: name, version, hash, precision, provider, limits, supported names."""
     clients = runtime.clients
-    return Models(
-        segmenter=await _or_error(clients.segmenter.info(fresh=True)),
-        classifier=await _or_error(clients.classifier.info(fresh=True)),
-        memory=await _or_error(clients.retrieval.info()),
+    segmenter, classifier, memory = await asyncio.gather(
+        _or_error(clients.segmenter.info(fresh=True)),
+        _or_error(clients.classifier.info(fresh=True)),
+        _or_error(clients.retrieval.info()),
     )
+    return Models(segmenter=segmenter, classifier=classifier, memory=memory)
 
 
 async def _or_error(question: Awaitable[Info]) -> Info | Error:

@@ -15,8 +15,12 @@ from services.gateway.routes.deps import no_such_claim
 from services.gateway.runtime import Runtime
 
 LONGEST_WAIT_S = 60
+HEADERS = {  # of every answer with a claim, for OpenAPI
+    "ETag": {"description": "Names this state of the claim", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds; while the claim is not final", "schema": {"type": "integer"}},
+}
 _LOOK_AGAIN_S = 1.0
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,9})")
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)  # a word may be quoted: RFC 7240, section 2
 
 
 def preferred_wait(prefer: str | None) -> int | None:
