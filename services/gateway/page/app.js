@@ -60,15 +60,16 @@ async function submit(files) {
   local = files.map((file) => URL.createObjectURL(file));
   open();
   uploading(files.length, 0);
+  let claim;
   try {
-    const claim = await send(files);
-    history.pushState({}, "", `/?claim=${claim.id}`);
-    render(claim);
-    await follow(claim.links.self);
+    claim = await send(files);
   } catch (error) {
     home();
-    alarm(error.message);
+    return alarm(error.message);
   }
+  history.pushState({}, "", `/?claim=${claim.id}`);
+  render(claim);
+  await follow(claim.links.self).catch((error) => alarm(error.message)); // accepted: what is known of it stays visible
 }
 
 /** Ask for the claim until it is final; each answer comes as soon as something has changed. */
