@@ -129,7 +129,7 @@ function thumbnail(claim, photo, index) {
 
 function open() {
   $("start").hidden = true;
-  $("claim").hidden = false;
+  $("claim").hidden = $("again").hidden = false;
   shown = null;
   view ??= new Viewer($("viewer"), pick);
   $("strip").replaceChildren(...local.map((url) => el("li", {}, el("button", { type: "button", disabled: true }, el("img", { src: url, alt: "" }), el("span", { class: "tag" }, "Sending")))));
@@ -145,7 +145,7 @@ function pick(id) {
 async function home() {
   alarm("");
   $("start").hidden = false;
-  $("claim").hidden = true;
+  $("claim").hidden = $("again").hidden = true;
   $("files").value = "";
   const { body } = await ask("/v1/claims?page_size=6").catch(() => ({ body: { data: [] } }));
   $("recent").hidden = body.data.length === 0;
