@@ -23,7 +23,7 @@ class Weights:
     objectness: float = 4.0
     damage: float = 1.0
     fake: float = 1.0
-    iou: float = 1.0
+    iou: float = 2.0
     part: float = 3.0
     damaged: float = 2.0
 
@@ -123,6 +123,29 @@ def _own_masks(model: Albert, features: Tensor, queries: Queries, owner: Tensor)
     return out
 
 
+def _quality_loss(model: Albert, encoded: Encoded, batch: Batch, objectness: Tensor, count: int = 16) -> Tensor:
+    """Binary cross-entropy of predicted to true mask IoU over the queries that would be listed, good and bad alike."""
+    b, t, d = encoded.tokens.shape
+    index = objectness.topk(min(count, t), dim=1).indices  # [B, count]
+    tokens = encoded.tokens.gather(1, index[..., None].expand(-1, -1, d))
+    with torch.no_grad():
+        centres = model.centres(tokens.device, tokens.dtype)[index.reshape(-1)].reshape(*index.shape, 2)
+        masks = model.masks(model.mask_features(encoded.pyramid), model.query(tokens, centres)).float()
+        target = torch.stack([_best_iou(masks[i] > 0, batch.masks[batch.owner == i] > 0.5) for i in range(b)])
+    quality = model.mask_quality(tokens, masks, encoded.pyramid.float()).float()
+    loss = F.binary_cross_entropy_with_logits(quality, target, reduction="none").mean(1)
+    return (loss * batch.has_damages).sum() / batch.has_damages.sum().clamp(min=1)
+
+
+def _best_iou(found: Tensor, truth: Tensor) -> Tensor:
+    """Highest IoU with any true mask: bool [n, h, h], bool [m, h, h] -> [n]."""
+    if len(truth) == 0:
+        return torch.zeros(len(found), device=found.device)
+    a, b = found.flatten(1).float(), truth.flatten(1).float()
+    inter = a @ b.T
+    return (inter / (a.sum(1)[:, None] + b.sum(1)[None] - inter).clamp(min=1)).amax(1)
+
+
 def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> dict[str, Tensor]:
     """Weighted loss terms by name; their sum is eq. 8 plus the auxiliary map of eq. 13."""
     b, t, _ = encoded.tokens.shape
@@ -150,12 +173,6 @@ def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> d
         bce = 0.5 * pixels.mean((1, 2)) + 0.5 * (pixels * near).sum((1, 2)) / near.sum((1, 2)).clamp(min=1)
         out["dice"] = weights.dice * (dice_loss(logits, target) * share).sum()
         out["bce"] = weights.bce * (bce * share).sum()
-        with torch.no_grad():
-            hard = logits > 0
-            iou = (hard & (target > 0.5)).sum((1, 2)) / (hard | (target > 0.5)).sum((1, 2)).clamp(min=1)
-        out["iou"] = (
-            weights.iou * (F.binary_cross_entropy_with_logits(queries.iou[:, 0], iou, reduction="none") * share).sum()
-        )
         real = batch.damage_targets[instance].sum(1) > 0
         allowed = batch.damage_targets[instance].clamp(max=1)
         nll = -(queries.damage[:, 0].softmax(-1) * allowed).sum(-1).clamp(min=1e-6).log()  # sum over allowed names
@@ -163,6 +180,7 @@ def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> d
         fake = focal(queries.fake[:, 0], batch.fake_targets[instance]).sum(-1)
         out["fake"] = weights.fake * 4 * (fake * share).sum()
         objectness[owner, token] = 1.0
+    out["iou"] = weights.iou * _quality_loss(model, encoded, batch, quality[..., 0].detach())
     known = batch.has_damages[:, None].float()
     positives = objectness.sum().clamp(min=1)
     out["objectness"] = weights.objectness * (focal(quality[..., 0], objectness) * known).sum() / positives

@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("models"))
     parser.add_argument("--version", default="1")
+    parser.add_argument("--size", type=int, help="serve crops at this side instead of the training size")
     parser.add_argument("--split", default="test", help="the split whose numbers the manifest states")
     parser.add_argument("--all-licences", action="store_true", help="the run was trained with --all-licences")
     args = parser.parse_args()
@@ -115,7 +116,7 @@ def main() -> None:
     vocabulary = labels.vocabulary
     classes = list(vocabulary.classes)
     model, config = load_run(args.run, len(classes))
-    cut = Cut(config.size, config.context)
+    cut = Cut(args.size or config.size, config.context)
     train, _ = load_crops(args.data, "train", labels, cut, all_licences=args.all_licences, wide=False)
     val, _ = load_crops(args.data, "val", labels, cut, wide=False)
     taught = np.bincount(train.labels, minlength=len(classes)) > 0
