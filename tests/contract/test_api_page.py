@@ -1,0 +1,52 @@
+"""docs/api.md says what is so: routes, problem types, reasons, settings and their defaults."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from services.common.serving.errors import Problem
+from services.gateway.app import build_app
+from services.gateway.assessment.reasons import SENTENCES
+from services.gateway.settings import MEBIBYTE, Settings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+DEFAULTS = {
+    "max_photos": "20",
+    "max_photo_bytes": "20 MiB",
+    "max_claim_bytes": "100 MiB",
+    "max_photo_pixels": "50 million",
+    "max_queue": "200",
+    "max_findings": "30",
+    "claim_patience_seconds": "1 hour",
+}
+UNITS = {"MiB": MEBIBYTE, "million": 1_000_000, "hour": 3600}
+
+
+def test_every_route_is_there(tmp_path: Path) -> None:
+    schema = build_app(Settings(data=tmp_path)).openapi()
+    for path, methods in schema["paths"].items():
+        told = path.replace("{claim_id}", "{id}").replace("{photo_id}", "{pid}")
+        for method in methods:
+            assert f"`{method.upper()} {told}`" in PAGE
+
+
+def test_every_type_of_problem_in_the_table_exists_with_its_status() -> None:
+    kinds: list[type[Problem]] = [Problem, *Problem.__subclasses__()]
+    known = {(kind.slug, kind.status) for kind in kinds}
+    told = {(slug, int(status)) for slug, status in re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", PAGE, re.MULTILINE)}
+    assert told <= known
+    assert {slug for slug, _ in known - told} <= {"already-finished", "rate-limited"}  # which nothing answers yet
+
+
+def test_every_reason_is_there() -> None:
+    assert [code for code in SENTENCES if f"`{code}`" not in PAGE] == []
+
+
+@pytest.mark.parametrize(("setting", "told"), DEFAULTS.items())
+def test_limits_are_the_settings_defaults(setting: str, told: str) -> None:
+    assert re.search(rf"\| {told}[^|]*\| `{setting}` \|", PAGE)
+    number, _, unit = told.partition(" ")
+    assert Settings.model_fields[setting].default == int(number) * UNITS.get(unit, 1)
