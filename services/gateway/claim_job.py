@@ -81,11 +81,12 @@ async def _outcome(runtime: Runtime, claim_id: str, photo: models.Photo) -> Outc
     """One photo's findings or its own error. Raises Problem where a service cannot answer now."""
     try:
         data = await runtime.photos.get_photo(photo.sha256 or "")
+    except LookupError:
+        return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
+    try:
         found = await assess(data, runtime.clients, runtime.policy, claim_id=claim_id)
     except PhotoError as error:
         return Outcome(error=failures.embedded(failures.photo_problem(error)))
-    except LookupError:
-        return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
     except Problem as problem:
         if problem.status >= 500:
             raise

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from redis import Redis
 
+from services.common.serving.schemas import Segmentation
 from services.gateway import claim_job
 from services.gateway.assessment.clients import Clients
 from services.gateway.records.store import Outcome
 from services.gateway.runtime import Runtime, opened
 from tests.unit.gateway import examples
-from tests.unit.gateway.fakes import Fakes
+from tests.unit.gateway.fakes import Fakes, FakeSegmenter
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.running import gateway, settings
 from tests.unit.gateway.servers import valkey
@@ -176,6 +179,24 @@ async def test_an_unforeseen_failure_fails_the_claim_after_its_tries_and_tells_n
     assert claim["status"] == "failed" and "NoneType" not in str(claim)
 
 
+class _Forgetful(FakeSegmenter):
+    """Has a bug of its own kind."""
+
+    async def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
+        raise KeyError("a name that is in no table")
+
+
+async def test_a_bug_is_tried_again_and_never_taken_for_a_photo_that_is_gone(
+    tmp_path: Path, server: str, redis: Redis
+) -> None:
+    fakes = Fakes(segmenter=_Forgetful())
+    async with gateway(tmp_path, server, fakes, worker=False) as http, _opened(tmp_path, server, fakes) as runtime:
+        where = await send(http)
+        with pytest.raises(KeyError):
+            await claim_job.work(runtime, where.rpartition("/")[2])
+        assert (await http.get(where)).json()["photos"][0]["status"] == "queued"
+
+
 async def test_what_was_done_before_a_claim_was_given_up_is_kept(tmp_path: Path, server: str, redis: Redis) -> None:
     async with gateway(tmp_path, server, Fakes(), worker=False) as http, _opened(tmp_path, server) as runtime:
         where = await send(http, photos=2)
@@ -207,6 +228,6 @@ async def test_a_claim_whose_results_cannot_be_used_still_ends(
 
 
 @asynccontextmanager
-async def _opened(folder: Path, redis_url: str) -> AsyncIterator[Runtime]:
-    async with opened(settings(folder, redis_url), Fakes().clients) as runtime:
+async def _opened(folder: Path, redis_url: str, fakes: Fakes | None = None) -> AsyncIterator[Runtime]:
+    async with opened(settings(folder, redis_url), (fakes or Fakes()).clients) as runtime:
         yield runtime
