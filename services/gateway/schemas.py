@@ -54,7 +54,7 @@ class Part(Api):
 
     name: str
     display: str
-    side: Side | None = Field(description="The vehicle's own left or right; null where the name leaves it open")
+    side: Side | None = Field(description="The vehicle's own left or right; null where nothing tells")
     share: float
 
 

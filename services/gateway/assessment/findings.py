@@ -13,7 +13,7 @@ from services.common.vision.size import size_class
 from services.gateway import ids, schemas
 from services.gateway.assessment.fallback import Judged
 from services.gateway.assessment.names import Names, words
-from services.gateway.assessment.parts import Placed, place
+from services.gateway.assessment.parts import Placed, nearest_side, place
 from services.gateway.assessment.policy import Policy
 from services.gateway.assessment.reasons import reason
 
@@ -35,10 +35,15 @@ def build(
     grids = _stack(damages)
     placed = place(grids, _stack(parts), [part.label for part in parts], least_share=policy.least_part_share)
     nearest_fakes = place(grids, _stack(fakes), [fake.label for fake in fakes], least_share=policy.least_part_share)
-    return [
+    sided = [(part.box, side) for part in parts if (side := names.part(part.label, 1).side) in ("left", "right")]
+    found = [
         _finding(*each, names=names, policy=policy)
         for each in zip(damages, grids, judged, placed, nearest_fakes, strict=True)
     ]
+    for finding in found:
+        if finding.part and finding.part.side is None:
+            finding.part.side = nearest_side(finding.box, sided)
+    return found
 
 
 def decode(instance: Instance) -> Bools:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.common.serving.schemas import Box
 from services.common.vision.masks import overlap
+from services.gateway.schemas import Side
 
 Bools = NDArray[np.bool_]
 
@@ -31,6 +33,22 @@ def place(damages: Bools, parts: Bools, labels: Sequence[str], *, least_share: f
     area = np.maximum(damages.reshape(len(damages), -1).sum(1), 1)
     shares = overlap(damages, parts) / area[:, None]
     return [_ranked(row, labels, least_share) for row in shares]
+
+
+def nearest_side(box: Box, sided: Sequence[tuple[Box, Side]]) -> Side | None:
+    """The side of a thing whose name does not say it ("wheel"): that of the nearest part whose name does.
+
+    `sided`: boxes and sides of the photo's left and right parts. The nearest counts, not the majority: a photo of a
+    corner shows parts of both sides.
+    """
+    if not sided:
+        return None
+    x, y = _centre(box)
+    return min(sided, key=lambda part: (_centre(part[0])[0] - x) ** 2 + (_centre(part[0])[1] - y) ** 2)[1]
+
+
+def _centre(box: Box) -> tuple[float, float]:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
 def _ranked(shares: NDArray[np.float32], labels: Sequence[str], least_share: float) -> Placed:

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from services.common.serving.errors import NotReady
+from services.common.serving.schemas import Box
 from services.common.vision.photo import PhotoError
 from services.gateway import schemas
+from services.gateway.assessment.parts import nearest_side
 from services.gateway.assessment.pipeline import Assessment, assess
 from services.gateway.assessment.policy import Policy
 from services.gateway.assessment.route import summarise
+from services.gateway.schemas import Side
 from tests.unit.gateway import examples
 from tests.unit.gateway.fakes import GRID, VOCABULARY, Fakes, info, instance
 from tests.unit.gateway.pictures import BLUE, DARK, RED, photo
@@ -245,3 +248,11 @@ def test_a_claim_with_a_failed_photo_or_no_damage_goes_to_review() -> None:
     assert [r.code for r in summarise([api_photo()]).reasons] == ["no_damage"]
     with_failed = summarise([api_photo(examples.finding()), api_photo(status="failed")])
     assert [r.code for r in with_failed.reasons] == ["photo_failed"]
+
+
+def test_a_wheel_takes_its_side_from_the_nearest_part_that_has_one() -> None:
+    left, right = (0.1, 0.4, 0.3, 0.6), (0.8, 0.4, 1.0, 0.6)
+    sided: list[tuple[Box, Side]] = [(left, "left"), (right, "right"), (right, "right")]
+    assert nearest_side((0.2, 0.7, 0.3, 0.9), sided) == "left"
+    assert nearest_side((0.7, 0.7, 0.8, 0.9), sided) == "right"
+    assert nearest_side((0.7, 0.7, 0.8, 0.9), []) is None
