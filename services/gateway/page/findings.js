@@ -112,7 +112,7 @@ function facts(finding) {
   return [
     finding.size[0].toUpperCase() + finding.size.slice(1),
     `${(finding.area_share * 100).toFixed(1)} % of the photo`,
-    finding.fake.is_fake ? "Probably fake" : "Looks real",
+    finding.fake.is_fake ? "Probably fake" : finding.reasons.some(({ code }) => code === "looks_fake") ? "Possibly fake" : "Looks real",
     finding.opinion.agrees ? "Both opinions agree" : `Second opinion: ${words(finding.opinion.label)}`,
     finding.second_part && `${percent(finding.second_part.share)} on ${place(finding.second_part).toLowerCase()}`,
   ].filter(Boolean);
