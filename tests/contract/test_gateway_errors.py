@@ -13,8 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 from redis import Redis
+from sqlalchemy.exc import OperationalError
 
 from services.gateway import ids
+from services.gateway.records.store import ClaimStore
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, bomb, photo
 from tests.unit.gateway.running import gateway
@@ -241,6 +243,21 @@ async def test_lost_records_are_a_clear_answer(tmp_path: Path, redis_url: str) -
             records.execute("ALTER TABLE claims RENAME TO elsewhere")
         answer = await http.get("/v1/claims")
         assert "records" in problem(answer, 503, "not-ready")
+
+
+async def test_records_lost_behind_an_accepted_claim_never_ask_to_send_it_again(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> None:
+        raise OperationalError("SELECT", None, OSError("gone"))
+
+    monkeypatch.setattr(ClaimStore, "load", lost)
+    answer = await http.post("/v1/claims", files=files(photo(RED)))
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (503, "urn:claimsight:problem:not-ready")
+    assert "is accepted" in problem["detail"] and "again" not in problem["detail"]
+    monkeypatch.undo()
+    assert (await http.get(f"/v1/claims/{problem['claim_id']}")).status_code == 200
 
 
 async def test_many_uploads_at_once_never_pass_the_limit(tmp_path: Path, redis_url: str) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Header, Request
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from services.common.jobs.payload import ClaimJob
@@ -77,7 +78,10 @@ async def submit(request: Request, runtime: Running, prefer: _Prefer = None) -> 
     ):
         claim_id = await _accept(runtime, upload)
     seconds = preferred_wait(prefer)
-    claim = await wait_for_end(runtime, claim_id, seconds or 0)
+    try:
+        claim = await wait_for_end(runtime, claim_id, seconds or 0)
+    except SQLAlchemyError as error:  # accepted all the same: sending it again would make another claim
+        raise NotReady(f"The claim is accepted. Ask for {claim_id} a little later.", claim_id=claim_id) from error
     headers = {"Location": f"/v1/claims/{claim_id}"}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds}"
