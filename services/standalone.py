@@ -25,7 +25,7 @@ from services.common.jobs import embedded
 from services.common.serving import folderlock, run
 from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpSegmenter, in_process
 from services.common.serving.health import Readiness
-from services.common.serving.settings import ServiceSettings
+from services.common.serving.settings import InvalidSettings, ServiceSettings
 from services.gateway.assessment.clients import Clients
 
 _LOOK_EVERY_S = 0.1
@@ -44,18 +44,23 @@ class NotServing(Exception):
 
 @asynccontextmanager
 async def house(settings: Settings, redis_url: str) -> AsyncIterator[list[FastAPI]]:
-    """All apps, the gateway last. The rooms load from here on, in threads; the gateway's lifespan is the server's."""
+    """All apps, the gateway last. The rooms load from here on, in threads; the gateway's lifespan is the server's.
+
+    Raises InvalidSettings.
+    """
     rooms = [
-        services.segmenter.app.build_app(services.segmenter.settings.Settings()),
-        services.classifier.app.build_app(services.classifier.settings.Settings()),
-        services.retrieval.app.build_app(services.retrieval.settings.Settings(data=settings.data / "memory")),
+        services.segmenter.app.build_app(services.segmenter.settings.Settings.from_environment()),
+        services.classifier.app.build_app(services.classifier.settings.Settings.from_environment()),
+        services.retrieval.app.build_app(
+            services.retrieval.settings.Settings.from_environment(data=settings.data / "memory")
+        ),
     ]
     async with AsyncExitStack() as stack:
         for app in rooms:
             await stack.enter_async_context(app.router.lifespan_context(app))
         segmenter, classifier, retrieval = [await stack.enter_async_context(in_process(app)) for app in rooms]
         gateway = services.gateway.app.build_app(
-            services.gateway.settings.Settings(data=settings.data, redis_url=redis_url),
+            services.gateway.settings.Settings.from_environment(data=settings.data, redis_url=redis_url),
             Clients(HttpSegmenter(segmenter), HttpClassifier(classifier), HttpRetrieval(retrieval)),
             worker=True,
         )
@@ -64,7 +69,10 @@ async def house(settings: Settings, redis_url: str) -> AsyncIterator[list[FastAP
 
 @asynccontextmanager
 async def serving(settings: Settings, listener: socket.socket, redis_url: str) -> AsyncIterator[asyncio.Task[None]]:
-    """The whole house behind `listener`, ready; the task ends when a signal comes. Raises NotServing."""
+    """The whole house behind `listener`, ready; the task ends when a signal comes.
+
+    Raises NotServing, InvalidSettings.
+    """
     async with house(settings, redis_url) as apps:
         server = uvicorn.Server(run.configuration(apps[-1], settings))
         task = asyncio.create_task(_serve(server, listener))
@@ -77,7 +85,7 @@ async def serving(settings: Settings, listener: socket.socket, redis_url: str) -
 
 
 async def main(settings: Settings, listener: socket.socket, redis_url: str) -> None:
-    """Serve until a signal comes; raises NotServing when a room cannot open."""
+    """Serve until a signal comes; raises NotServing or InvalidSettings when a room cannot open."""
     async with serving(settings, listener, redis_url) as task:
         if not task.done():  # else a signal came while the models were loading
             _announce(listener)
@@ -106,12 +114,18 @@ async def _until_ready(apps: list[FastAPI], server: uvicorn.Server, task: asynci
 
 
 def _announce(listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
-    url = f"http://{host}:{port}"
+    url = address(*listener.getsockname()[:2])
     print(
         f"\nClaimsight is ready: {url}\n  curl -F photos=@car.jpg -H 'Prefer: wait=30' {url}/v1/claims\n",
         flush=True,
     )
+
+
+def address(host: str, port: int) -> str:
+    """The URL under which this machine reaches what listens on `host`."""
+    if host in ("0.0.0.0", "::"):  # every address: nothing that a browser could open
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -140,5 +154,5 @@ if __name__ == "__main__":
             asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner,
         ):
             runner.run(main(settings, listener, redis_url))
-    except (NotServing, folderlock.FolderInUse, embedded.ServerError) as error:
+    except (NotServing, InvalidSettings, folderlock.FolderInUse, embedded.ServerError) as error:
         sys.exit(f"Claimsight cannot start. {error}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from services.standalone import address
 from tests.e2e.processes import Service, free_port, post_claim, running
 from tests.e2e.scenes import damaged_car, pack_environment
 
@@ -74,6 +75,28 @@ def test_a_missing_pack_ends_the_start_and_is_named(tmp_path: Path, environment:
         assert service.process.wait(120) == 1
     assert "nowhere" in service.tail()
     assert "Traceback" not in service.tail()
+
+
+def test_a_rooms_setting_that_does_not_fit_is_named(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    wrong = {**environment, "CLAIMSIGHT_SEGMENTER_PROVIDER": "gpu"}
+    arguments = ("--port", "0", "--data", str(tmp_path / "data"))
+    with running(MODULE, *arguments, log=tmp_path / "log", environment=wrong) as service:
+        assert service.process.wait(120) == 1
+    assert "CLAIMSIGHT_SEGMENTER_PROVIDER" in service.tail()
+    assert "Traceback" not in service.tail()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://127.0.0.1:80"),
+        ("::1", "http://[::1]:80"),
+    ],
+)
+def test_the_address_it_tells_can_be_opened(host: str, url: str) -> None:
+    assert address(host, 80) == url
 
 
 def test_sigterm_ends_it_well_and_the_next_start_knows_the_claims(

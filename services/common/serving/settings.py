@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class InvalidSettings(Exception):
+    """A setting is not valid. The message names each one that is not, and what would be."""
 
 
 class _FileSecrets(PydanticBaseSettingsSource):
@@ -44,12 +49,32 @@ class ServiceSettings(BaseSettings):
     def from_command_line(cls, prog: str, arguments: list[str] | None = None) -> Self:
         """Read flags, then environment, then secret files. A value that does not fit ends the process, saying which."""
         try:
-            return cls(_cli_parse_args=sys.argv[1:] if arguments is None else arguments, _cli_prog_name=prog)
+            return cls._read(
+                lambda name: f"--{name.replace('_', '-')}",
+                _cli_parse_args=sys.argv[1:] if arguments is None else arguments,
+                _cli_prog_name=prog,
+            )
+        except InvalidSettings as error:
+            sys.exit(f"{prog}: {error}")
+
+    @classmethod
+    def from_environment(cls, **known: object) -> Self:
+        """`known` values, then environment, then secret files: for a service that has no command line of its own.
+
+        Raises InvalidSettings.
+        """
+        return cls._read(lambda name: f"{cls.model_config.get('env_prefix', '')}{name}".upper(), **known)
+
+    @classmethod
+    def _read(cls, spelt: Callable[[str], str], **values: Any) -> Self:
+        """`spelt` makes of a field's name what the person has to write."""
+        try:
+            return cls(**values)
         except ValidationError as error:
-            lines = [f"--{'.'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors()]
-            sys.exit("\n".join([f"{prog}: a setting is not valid", *lines]))
+            lines = [f"{spelt('.'.join(map(str, e['loc'])))}: {e['msg']}" for e in error.errors()]
+            raise InvalidSettings("\n".join(["A setting is not valid.", *lines])) from error
         except OSError as error:
-            sys.exit(f"{prog}: the secret file {error.filename} cannot be read: {error.strerror}")
+            raise InvalidSettings(f"The secret file {error.filename} cannot be read: {error.strerror}") from error
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.serving.settings import InvalidSettings
 from services.segmenter.settings import Settings
 
 
@@ -35,6 +36,12 @@ def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(SystemExit) as caught:
         Settings.from_command_line("x", [])
     assert "nowhere" in str(caught.value.code)
+
+
+def test_a_service_without_a_command_line_names_the_variable_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAIMSIGHT_SEGMENTER_PROVIDER", "gpu")
+    with pytest.raises(InvalidSettings, match=r"CLAIMSIGHT_SEGMENTER_PROVIDER: .*'cuda'"):
+        Settings.from_environment()
 
 
 def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
