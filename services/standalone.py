@@ -60,7 +60,9 @@ async def house(settings: Settings, redis_url: str) -> AsyncIterator[list[FastAP
             await stack.enter_async_context(app.router.lifespan_context(app))
         segmenter, classifier, retrieval = [await stack.enter_async_context(in_process(app)) for app in rooms]
         gateway = services.gateway.app.build_app(
-            services.gateway.settings.Settings.from_environment(data=settings.data, redis_url=redis_url),
+            services.gateway.settings.Settings.from_environment(
+                host=settings.host, data=settings.data, redis_url=redis_url
+            ),
             Clients(HttpSegmenter(segmenter), HttpClassifier(classifier), HttpRetrieval(retrieval)),
             worker=True,
         )

@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.middleware import Middleware
 from starlette.responses import Response
 
 import services
@@ -18,6 +19,7 @@ from services.common.serving.errors import NotReady
 from services.common.serving.health import Readiness
 from services.gateway import readiness
 from services.gateway.assessment.clients import Clients
+from services.gateway.hosts import HostsMiddleware
 from services.gateway.routes import claims, intake, models, page
 from services.gateway.runtime import opened
 from services.gateway.settings import Settings
@@ -51,6 +53,7 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
         version=services.VERSION,
         lifespan=lifespan,
         max_body_bytes=settings.max_claim_bytes + _FORM_OVERHEAD,
+        middleware=[Middleware(HostsMiddleware, listening=settings.host, allowed=settings.allowed_hosts)],
     )
     for routes in (intake, claims, models, page):
         app.include_router(routes.router)

@@ -18,6 +18,11 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="CLAIMSIGHT_GATEWAY_")
 
     port: int = 8080
+    hosts: str = Field(
+        "",
+        description="names under which browsers may reach the gateway, beside localhost, --host and addresses, and "
+        "whose pages may send claims: claims.example.org,intranet; * for every name",
+    )
     data: Path = Field(Path("data"), description="folder of the records and photos, unless the next two say otherwise")
     database_url: str = Field("", description="sqlite:///path or postgresql://user:password@host/name")
     photos_url: str = Field("", description="a folder, or s3://bucket/prefix")
@@ -45,6 +50,10 @@ class Settings(ServiceSettings):
     fake_doubt: float = Field(0.3, ge=0, le=1, description="fake score from which a damage goes to review")
     least_vehicle: float = Field(0.02, ge=0, le=1, description="share of a photo that a vehicle must cover")
     max_findings: int = Field(30, ge=1, description="per photo, the surest first")
+
+    @property
+    def allowed_hosts(self) -> list[str]:
+        return [name for name in self.hosts.split(",") if name.strip()]
 
     @property
     def records(self) -> str:

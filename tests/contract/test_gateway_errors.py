@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ def redis_url(server: str) -> str:
 async def http(tmp_path: Path, redis_url: str) -> AsyncIterator[httpx2.AsyncClient]:
     async with gateway(tmp_path, redis_url, Fakes(), **LIMITS) as client:
         yield client
+
+
+@pytest.fixture
+def named(tmp_path: Path, redis_url: str) -> Callable[[str], AbstractAsyncContextManager[httpx2.AsyncClient]]:
+    """A gateway whose `hosts` are these."""
+    return lambda hosts: gateway(tmp_path, redis_url, Fakes(), worker=False, hosts=hosts)
 
 
 def problem(answer: httpx2.Response, status: int, slug: str) -> str:
@@ -202,6 +208,58 @@ async def test_a_bad_query_is_explained(http: httpx2.AsyncClient, query: str) ->
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "/v1/claims"), ("PUT", "/"), ("PATCH", "/v1/models")])
 async def test_an_unknown_method_is_a_problem(http: httpx2.AsyncClient, method: str, path: str) -> None:
     problem(await http.request(method, path), 405, "method-not-allowed")
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil", "", "["]
+)
+async def test_a_name_that_is_not_ours_is_refused_whatever_it_asks(http: httpx2.AsyncClient, host: str) -> None:
+    for path in ("/", "/v1/claims", "/health/live"):
+        answer = await http.get(path, headers={"Host": host})
+        assert "CLAIMSIGHT_GATEWAY_HOSTS" in problem(answer, 403, "host-not-allowed")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:8080", "LOCALHOST", "127.0.0.1:80", "[::1]:8080", "192.168.1.7", "car.local"]
+)
+async def test_loopback_addresses_and_the_name_listened_on_are_ours(tmp_path: Path, redis_url: str, host: str) -> None:
+    async with gateway(tmp_path, redis_url, Fakes(), worker=False, host="car.local") as http:
+        assert (await http.get("/v1/claims", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:3000", "http://127.0.0.1.evil", "http://["]
+)
+async def test_a_page_of_another_site_cannot_send_a_claim(
+    http: httpx2.AsyncClient, tmp_path: Path, origin: str
+) -> None:
+    answer = await http.post("/v1/claims", files=files(photo()), headers={"Origin": origin})
+    assert "CLAIMSIGHT_GATEWAY_HOSTS" in problem(answer, 403, "origin-not-allowed")
+    assert await nothing_is_left(http, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "url", "origin", "status"),
+    [
+        ("", "http://127.0.0.1:8080", "http://127.0.0.1:8080", 202),
+        ("claims.example, intranet", "http://claims.example", "https://claims.example", 202),
+        ("claims.example, intranet", "http://INTRANET:8080", "https://claims.example:8443", 202),
+        ("claims.example", "http://other.example", "https://claims.example", 403),
+        ("*", "http://any.example", "https://any.example", 202),
+        ("*", "http://any.example", "https://evil.example", 403),
+        ("*,portal.example", "http://any.example", "https://portal.example", 202),
+    ],
+)
+async def test_named_hosts_are_reached_and_their_pages_may_send(
+    named: Callable[[str], AbstractAsyncContextManager[httpx2.AsyncClient]],
+    hosts: str,
+    url: str,
+    origin: str,
+    status: int,
+) -> None:
+    async with named(hosts) as http:
+        answer = await http.post(f"{url}/v1/claims", files=files(photo(RED)), headers={"Origin": origin})
+        assert answer.status_code == status, answer.text
 
 
 @pytest.mark.parametrize("path", ["/v2", "/page/settings.py", "/page/..%2fapp.py", "/v1/claims/x/y"])

@@ -143,6 +143,10 @@ def test_variables_of_the_example_file_are_those_of_the_compose_files() -> None:
     assert set(documented) == used
 
 
+def test_the_names_of_a_proxy_reach_the_gateway() -> None:
+    assert _compose()["services"]["gateway"]["environment"]["CLAIMSIGHT_GATEWAY_HOSTS"] == "${HOSTS:-}"
+
+
 def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
     for name in ("redis", "database"):
         (tmp_path / name).mkdir()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from services.common.serving import health, problems
 from services.common.serving.middleware import BodyLimitMiddleware, RequestContextMiddleware
@@ -27,15 +28,18 @@ def create_app(
     lifespan: Lifespan | None = None,
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     readiness: health.ReadinessCheck = _always_ready,
+    middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """An app with health routes, problem documents for every error, request context and a cap on bodies.
 
+    `middleware` of the service's own runs inside the common ones: what it raises is answered like any other error.
     `app.state.readiness` holds the check that `/health/ready` asks; a lifespan may replace it.
     """
     app = FastAPI(
         title=service,
         version=version,
         lifespan=lifespan,
+        middleware=middleware,
         docs_url=None,  # FastAPI's pages run scripts from elsewhere, beside people's claims; /openapi.json is ours
         redoc_url=None,
         responses={

@@ -33,6 +33,14 @@ class Unprocessable(Problem):
     slug, title, status = "invalid-request", "The request is not valid", 422
 
 
+class ForeignHost(Problem):
+    slug, title, status = "host-not-allowed", "The request is for another host", 403
+
+
+class ForeignOrigin(Problem):
+    slug, title, status = "origin-not-allowed", "The request comes from another site's page", 403
+
+
 class NotFound(Problem):
     slug, title, status = "not-found", "There is nothing here", 404
 

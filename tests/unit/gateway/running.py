@@ -30,4 +30,4 @@ async def gateway(
 
 def client(app: FastAPI) -> httpx2.AsyncClient:
     transport = httpx2.ASGITransport(app, raise_app_exceptions=True)
-    return httpx2.AsyncClient(transport=transport, base_url="http://gateway", timeout=30)
+    return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=30)
