@@ -42,7 +42,7 @@ class Error(Api):
 
 
 class Alternative(Api):
-    """What else the segmenter thought a damage could be."""
+    """What else the segmenter thought a damage could be; `score` is that name's probability."""
 
     label: str
     display: str
@@ -66,12 +66,14 @@ class SeenPart(Part):
 
 
 class Fake(Api):
-    """How much a damage looks like something that is none: mud, a reflection, a design crease."""
+    """How much a damage looks like something that is none: mud, a reflection, a design crease.
+
+    `label` is there where a look-alike that the segmenter found lies under the damage.
+    """
 
     label: str | None = None
     display: str | None = None
     score: float
-    is_fake: bool
 
 
 class Lookalike(Api):
@@ -102,8 +104,10 @@ class Opinion(Api):
 class Finding(Api):
     """One damage on one photo.
 
-    `damage` is the segmenter's name, `damage_score` its score. `confidence` is the calibrated probability that the
-    second opinion gives to that same damage; where no class of the classifier means it, the segmenter's score.
+    `damage` is the segmenter's name. `damage_score` says how sure the segmenter is that a damage is there at all,
+    `name_probability` how sure it is of this name and not one of the `alternatives`. `confidence` is the calibrated
+    probability that the second opinion gives to that same damage; where no class of the classifier means it, the
+    segmenter's score.
     To show a finding in one line, use `title` and `title_confidence`: they are `display` and `confidence` where both
     opinions agree, and otherwise "Missing part or lamp broken" and the probability that it is one of the two.
     """
@@ -114,6 +118,7 @@ class Finding(Api):
     title: str = Field(description="The finding's name, and the second opinion's where it is another")
     title_confidence: float = Field(description="Calibrated probability that the title is right")
     damage_score: float
+    name_probability: float
     alternatives: list[Alternative] = []
     opinion: Opinion
     part: Part | None

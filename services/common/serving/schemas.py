@@ -53,7 +53,7 @@ class Instance(Wire):
     kind: Literal["damage", "fake", "part"]
     label: str
     score: float = Field(ge=0, le=1)
-    labels: list[Scored] = []
+    labels: list[Scored] = Field(min_length=1)
     fake_score: float = Field(default=0, ge=0, le=1)  # damage only: how much it looks like a fake damage
     box: Box
     mask: Mask

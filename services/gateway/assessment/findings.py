@@ -69,6 +69,7 @@ def _finding(
         title=title,
         title_confidence=title_confidence,
         damage_score=_round(damage.score),
+        name_probability=_round(damage.labels[0].score),
         alternatives=[
             schemas.Alternative(label=other.label, display=names.damage(other.label), score=_round(other.score))
             for other in damage.labels[1:]
@@ -126,13 +127,12 @@ def _title(damage: Instance, opinion: schemas.Opinion, names: Names) -> tuple[st
 
 
 def _fake(damage: Instance, on_fake: Placed, names: Names) -> schemas.Fake:
-    """A damage is never surely fake here: what the segmenter takes for a fake is no damage but a look-alike."""
+    """The doubt that is left: what the segmenter takes for a fake is listed among the look-alikes, not here."""
     label = on_fake.best[0] if on_fake.best else None
     return schemas.Fake(
         label=label,
         display=names.fake(label) if label else None,
         score=_round(damage.fake_score),
-        is_fake=damage.fake_score > 0.5,
     )
 
 

@@ -83,7 +83,7 @@ function card(finding, light) {
       {},
       el("summary", {}, "Why"),
       el("h4", {}, "First opinion, from the whole photo"),
-      el("div", { class: "rows" }, bar(finding.display, finding.damage_score, true),
+      el("div", { class: "rows" }, bar(finding.display, finding.name_probability, true),
         finding.alternatives.slice(0, 2).map((other) => bar(other.display, other.score))),
       el("h4", {}, `Second opinion, from the damage alone (${SOURCES[opinion.source]})`),
       el("div", { class: "rows" }, ranked(opinion.probabilities).map(([name, p]) => bar(words(name), p, name === opinion.label))),
@@ -112,7 +112,7 @@ function facts(finding) {
   return [
     finding.size[0].toUpperCase() + finding.size.slice(1),
     `${(finding.area_share * 100).toFixed(1)} % of the photo`,
-    finding.fake.is_fake ? "Probably fake" : finding.reasons.some(({ code }) => code === "looks_fake") ? "Possibly fake" : "Looks real",
+    finding.reasons.some(({ code }) => code === "looks_fake") ? "Possibly fake" : "Looks real",
     finding.opinion.agrees ? "Both opinions agree" : `Second opinion: ${words(finding.opinion.label)}`,
     finding.second_part && `${percent(finding.second_part.share)} on ${place(finding.second_part).toLowerCase()}`,
   ].filter(Boolean);

@@ -14,6 +14,7 @@ def finding(damage: str = "dent", part: str | None = "hood", **changes: object) 
         title=damage.title(),
         title_confidence=0.9,
         damage_score=0.8,
+        name_probability=0.7,
         opinion=schemas.Opinion(
             label="dent", confidence=0.9, probabilities={"dent": 0.9}, source="model", agrees=True, gates=[0.2] * 5
         ),
@@ -24,7 +25,7 @@ def finding(damage: str = "dent", part: str | None = "hood", **changes: object) 
         polygons=[[(0.1, 0.1), (0.3, 0.1), (0.3, 0.3)]],
         area_share=0.02,
         size="small",
-        fake=schemas.Fake(score=0.1, is_fake=False),
+        fake=schemas.Fake(score=0.1),
         confidence=0.9,
         route="auto",
         reasons=[],

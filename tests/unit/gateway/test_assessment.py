@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from services.common.serving.errors import NotReady
-from services.common.serving.schemas import Box
+from services.common.serving.schemas import Box, Scored
 from services.common.vision.photo import PhotoError
 from services.gateway import schemas
 from services.gateway.assessment.parts import nearest_side
@@ -47,10 +47,20 @@ async def test_a_clear_damage_is_named_placed_measured_and_routed_auto() -> None
     assert finding.confidence == finding.opinion.probabilities["dent"] > 0.9
     assert (finding.title, finding.title_confidence) == ("Dent", finding.confidence)
     assert len(finding.opinion.gates) == 5 and len(finding.polygons) == 1
-    assert finding.size == "large" and not finding.fake.is_fake
+    assert finding.size == "large" and finding.fake.score == 0.05
     assert (finding.route, finding.reasons) == ("auto", [])
     assert set(found.models) == {"segmenter", "classifier"}
     assert {"decode", "segment", "crop", "classify", "describe"} <= set(found.timings_ms)
+
+
+async def test_the_probability_of_the_name_is_told_apart_from_the_score_of_the_damage() -> None:
+    fakes = Fakes()
+    names = [Scored(label="scratch", score=0.6), Scored(label="dent", score=0.3)]
+    scratch = instance("damage", "scratch", box(2, 2, 9, 9), score=0.9).model_copy(update={"labels": names})
+    fakes.segmenter.extra = [scratch]
+    (finding,) = [found for found in (await assessed(fakes)).findings if found.damage == "scratch"]
+    assert (finding.damage_score, finding.name_probability) == (0.9, 0.6)
+    assert [(other.label, other.score) for other in finding.alternatives] == [("dent", 0.3)]
 
 
 async def test_a_sure_model_does_not_ask_the_memory() -> None:
