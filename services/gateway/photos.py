@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from services.common.serving.errors import NotReady
 
 Picture = Literal["overlay", "preview"]
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class PhotoStore:
@@ -33,7 +34,7 @@ class PhotoStore:
 
     async def put_photo(self, data: bytes) -> str:
         """Keep the bytes and return their SHA-256; the same bytes are kept once."""
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = await asyncio.to_thread(_sha256, data)
         await self._put(_photo_key(sha256), data)
         return sha256
 
@@ -66,8 +67,12 @@ class PhotoStore:
             raise _unreachable() from error
 
 
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _photo_key(sha256: str) -> str:
-    if not _SHA256.fullmatch(sha256):
+    if not _HEX.fullmatch(sha256):
         raise ValueError("not a SHA-256")
     return f"photos/{sha256[:2]}/{sha256}"  # two letters keep folders small
 

@@ -16,14 +16,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from redis import Redis
+from starlette.types import Message
 
 from services.common.serving.errors import NotReady, Problem
 from services.common.serving.schemas import Segmentation
 from services.gateway import ids
+from services.gateway.app import build_app
 from services.gateway.schemas import Claim
 from tests.unit.gateway.fakes import Fakes, FakeSegmenter
 from tests.unit.gateway.pictures import BLUE, DARK, RED, photo
-from tests.unit.gateway.running import gateway
+from tests.unit.gateway.running import client, gateway, settings
 from tests.unit.gateway.servers import postgres, postgres_binaries, valkey
 
 
@@ -102,6 +104,38 @@ async def test_a_wait_that_is_too_short_still_accepts_the_claim(http: httpx2.Asy
     fakes.segmenter.delay_s = 1.5
     answer = await http.post("/v1/claims", files=files(photo(RED)), headers={"Prefer": "wait=1"})
     assert answer.status_code == 202 and answer.json()["status"] in ("queued", "processing")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_nobody_waits_for_a_client_that_has_left(tmp_path: Path, redis_url: str, method: str) -> None:
+    app = build_app(settings(tmp_path, redis_url), Fakes().clients)  # without a worker: the claim never ends
+    async with app.router.lifespan_context(app), client(app) as http:
+        headers = {"Prefer": "wait=60"}
+        if method == "GET":
+            where = (await http.post("/v1/claims", files=files(photo(RED)))).headers["Location"]
+            request = http.build_request("GET", where, params={"wait": 60})
+        else:
+            request = http.build_request("POST", "/v1/claims", files=files(photo(RED)), headers=headers)
+        messages: list[Message] = [{"type": "http.request", "body": await request.aread()}, {"type": "http.disconnect"}]
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return messages.pop(0)
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": request.url.path,
+            "query_string": request.url.query,
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        }
+        async with asyncio.timeout(20):
+            await app(scope, receive, send)
+        assert [message.get("status") for message in sent if "status" in message] == [499]
+        assert len((await http.get("/v1/claims")).json()["data"]) == 1
 
 
 async def test_one_bad_photo_does_not_fail_the_claim(http: httpx2.AsyncClient) -> None:

@@ -6,9 +6,10 @@ import base64
 import binascii
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
+from services.common.serving.disconnect import while_connected
 from services.common.serving.errors import NotFound, Unprocessable
 from services.gateway import ids, present, schemas
 from services.gateway.photos import Picture
@@ -26,6 +27,7 @@ _WEBP = {200: {"content": {"image/webp": {}}, "description": "A picture without 
     responses={200: {"headers": HEADERS}, 304: {"description": "Unchanged: `If-None-Match` names its state"}},
 )
 async def read(
+    request: Request,
     claim_id: ClaimId,
     runtime: Running,
     wait: Annotated[
@@ -39,7 +41,7 @@ async def read(
     """
     known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",") if tag.strip()}
     waiting = wait_for_news(runtime, claim_id, wait, known) if known else wait_for_end(runtime, claim_id, wait)
-    claim = await waiting
+    claim = await while_connected(request, waiting)
     if etag(claim) in known or "*" in known:  # RFC 9110, section 13.1.2
         return Response(status_code=304, headers={"ETag": etag(claim), "Cache-Control": "private, no-cache"})
     return respond(claim)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from services.common.jobs.payload import ClaimJob
 from services.common.serving import errors
+from services.common.serving.disconnect import while_connected
 from services.common.serving.errors import NotReady, PayloadTooLarge, Problem
 from services.common.vision.photo import PhotoError, check_photo
 from services.gateway import failures, fields, ids, schemas
@@ -79,7 +80,7 @@ async def submit(request: Request, runtime: Running, prefer: _Prefer = None) -> 
         claim_id = await _accept(runtime, upload)
     seconds = preferred_wait(prefer)
     try:
-        claim = await wait_for_end(runtime, claim_id, seconds or 0)
+        claim = await while_connected(request, wait_for_end(runtime, claim_id, seconds or 0))
     except SQLAlchemyError as error:  # accepted all the same: sending it again would make another claim
         raise NotReady(f"The claim is accepted. Ask for {claim_id} a little later.", claim_id=claim_id) from error
     headers = {"Location": f"/v1/claims/{claim_id}"}
