@@ -58,7 +58,7 @@ def problem(answer: httpx2.Response, status: int, slug: str) -> str:
     assert body["type"] == f"urn:claimsight:problem:{slug}"
     assert body["title"] and body["detail"] and body["instance"].startswith("/")
     assert body["request_id"] == answer.headers["X-Request-Id"]
-    if status in (429, 503, 504):
+    if status in (503, 504):
         assert int(answer.headers["Retry-After"]) >= 1
     return str(body["detail"])
 

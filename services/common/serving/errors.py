@@ -73,14 +73,6 @@ class PhotoTooManyPixels(Problem):
     slug, title, status = "photo-too-many-pixels", "The photo has too many pixels", 422
 
 
-class Conflict(Problem):
-    slug, title, status = "already-finished", "The claim is already finished", 409
-
-
-class RateLimited(Problem):
-    slug, title, status, retry_after = "rate-limited", "Your share is used up", 429, 1
-
-
 class QueueFull(Problem):
     slug, title, status, retry_after = "queue-full", "The queue is full", 503, 5
 
