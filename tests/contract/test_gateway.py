@@ -27,6 +27,7 @@ from tests.unit.gateway.fakes import Fakes, FakeSegmenter
 from tests.unit.gateway.pictures import BLUE, DARK, RED, photo
 from tests.unit.gateway.running import client, gateway, settings
 from tests.unit.gateway.servers import postgres, postgres_binaries, valkey
+from tests.unit.gateway.serving import served
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +303,27 @@ async def test_the_page_is_served_under_a_strict_policy(http: httpx2.AsyncClient
         assert f"/page/{name}" in answer.text
         assert (await http.get(f"/page/{name}")).status_code == 200
     assert "http" not in answer.text.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_head_answers_wherever_get_does_and_sends_no_body(tmp_path: Path, redis_url: str) -> None:
+    with served(tmp_path, redis_url, Fakes()) as url, httpx2.Client(base_url=url, timeout=30) as http:
+        sent = http.post("/v1/claims", files=files(photo(RED)), headers={"Prefer": "wait=20"}).json()
+        links = sent["photos"][0]["links"].values()
+        for path in (
+            "/",
+            "/page/app.js",
+            "/openapi.json",
+            "/health/ready",
+            "/v1/models",
+            "/v1/claims",
+            sent["links"]["self"],
+            *links,
+            "/v1/claims/clm_1",
+        ):
+            got, asked = http.get(path), http.head(path)
+            assert (asked.status_code, asked.content) == (got.status_code, b""), path
+            assert asked.headers["Content-Length"] == str(len(got.content)), path
+            assert asked.headers["Content-Type"] == got.headers["Content-Type"]
 
 
 async def test_the_schema_describes_every_route(http: httpx2.AsyncClient) -> None:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from services.common.serving import health, problems
-from services.common.serving.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from services.common.serving.middleware import BodyLimitMiddleware, HeadMiddleware, RequestContextMiddleware
 
 MEBIBYTE = 1024 * 1024
 DEFAULT_MAX_BODY_BYTES = 32 * MEBIBYTE
@@ -55,4 +55,5 @@ def create_app(
     # The last added is the outermost: a refused body still gets a request id, a log line and a count.
     app.add_middleware(BodyLimitMiddleware, max_bytes=max_body_bytes)
     app.add_middleware(RequestContextMiddleware, service=service)
+    app.add_middleware(HeadMiddleware)
     return app

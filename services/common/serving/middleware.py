@@ -1,4 +1,4 @@
-"""Pure ASGI middleware of every app: the request's context, the last safety net, and the caps on a body."""
+"""Pure ASGI middleware of every app: HEAD, the request's context, the last safety net, and the caps on a body."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ from services.common.serving import context, problems, telemetry
 from services.common.serving.errors import BodyTimeout, InvalidRequest, PayloadTooLarge, Problem
 
 _log = structlog.get_logger(__name__)
+
+
+class HeadMiddleware:
+    """HEAD wherever GET is (RFC 9110, section 9.3.2): the same answer, whose body the server does not send."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # a copy: by its own scope the server still knows to drop the body
+        await self.app(scope, receive, send)
 
 
 class RequestContextMiddleware:
