@@ -61,8 +61,8 @@ def take_step(loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, 
     optimizer.step()
 
 
-def trainer_arguments(description: str, preset: str) -> argparse.Namespace:
-    """The command line that every trainer has; sets the number of threads."""
+def trainer_arguments(description: str, preset: str, **folders: str) -> argparse.Namespace:
+    """The command line of every trainer; sets the number of threads. `folders`: further options and their help."""
     parser = argparse.ArgumentParser(description=f"{description}; the same command resumes.")
     parser.add_argument("--data", type=Path, required=True, help="folder with damage/ and parts/ (COCO)")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and log")
@@ -71,6 +71,8 @@ def trainer_arguments(description: str, preset: str) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="local ImageNet weights instead of the installed package's")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to PyTorch")
     parser.add_argument("--all-licences", action="store_true", help="train on photos of unclear licence too")
+    for name, words in folders.items():
+        parser.add_argument(f"--{name}", type=Path, help=words)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -72,6 +72,8 @@ def _row(photos: list[Matches]) -> tuple[float, int, tuple[float, float] | None]
 def _mean(groups: Mapping[str, list[Matches]]) -> tuple[float, int, tuple[float, float] | None]:
     """Mean AP over names that occur, resampling the same photos for all of them."""
     present = [photos for photos in groups.values() if sum(p.truths for p in photos)]
+    if not present:
+        return float("nan"), 0, None
     rng = np.random.default_rng(0)
     count = len(present[0])
     draws = []

@@ -18,8 +18,8 @@ from export.albert.data import PartSets, Photos
 from export.albert.dataset import PARTS, training_samples
 from export.albert.losses import Batch, Weights, losses
 from export.albert.model import Albert, Preset
+from export.albert.start import start
 from export.config import load_preset
-from export.efficientnet_lite import load_imagenet
 from export.labels import load_labels
 from export.training import (
     Checkpoint,
@@ -90,13 +90,11 @@ def freeze(model: Albert, blocks: int) -> None:
             module.eval()
 
 
-def train(config: Config, photos: Photos, shares: Tensor, out: Path, *, imagenet: Path | None = None) -> Albert:
-    """Train on `photos`, drawn with probability `shares` [n]; returns the averaged model in evaluation mode."""
+def train(config: Config, photos: Photos, shares: Tensor, out: Path, model: Albert) -> Albert:
+    """Train `model` on `photos`, drawn with probability `shares` [n]; returns the averaged model in evaluation mode."""
     device = photos.device
     torch.manual_seed(config.seed)
     rng = torch.Generator().manual_seed(config.seed)
-    model = Albert(config.preset)
-    load_imagenet(model.stem, imagenet)
     model = place(model, device)
     averaged = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, config))
@@ -142,14 +140,21 @@ def loss_terms(model: Albert, batch: Batch, weights: Weights) -> dict[str, Tenso
 
 
 def main() -> None:
-    args = trainer_arguments("Train ALBERT on labelled photos", "albert-tiny")
+    args = trainer_arguments(
+        "Train ALBERT on labelled photos",
+        "albert-tiny",
+        init="an earlier run whose weights to start from",
+        classifier="a CropResMoE run on the same backbone, whose damage features the stem is averaged with",
+    )
     config = load_preset(Config, args.preset, minutes=args.minutes)
     labels = load_labels()
     sets = PartSets(labels, PARTS)
     samples, shares = training_samples(args.data, "train", labels, sets, side=STORED, all_licences=args.all_licences)
     damages, mapped = sum(len(s.masks) for s in samples), sum(s.parts is not None for s in samples)
     print(f"{len(samples)} photos, {damages} damages, {mapped} photos with part masks")
-    train(config, Photos(samples, labels, sets, best_device()), torch.tensor(shares), args.out, imagenet=args.weights)
+    model = Albert(config.preset)
+    start(model, imagenet=args.weights, run=args.init, classifier=args.classifier)
+    train(config, Photos(samples, labels, sets, best_device()), torch.tensor(shares), args.out, model)
 
 
 if __name__ == "__main__":

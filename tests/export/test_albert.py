@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
-torch = pytest.importorskip("torch", reason="needs the train extra")
-
-from export.albert.data import MASK_SIDE, PartSets, Photos, Sample, affine  # noqa: E402
-from export.albert.losses import Weights, assign, losses  # noqa: E402
-from export.albert.model import OUTPUTS, Albert, Preset  # noqa: E402
-from export.albert.pack import load_run  # noqa: E402
-from export.albert.train import Config, train  # noqa: E402
-from export.convert.to_onnx import ParityError, to_onnx  # noqa: E402
-from export.efficientnet_lite import load_imagenet  # noqa: E402
-from export.labels import load_labels  # noqa: E402
+from export.albert.data import MASK_SIDE, PartSets, Photos, Sample, affine
+from export.albert.losses import Weights, assign, losses
+from export.albert.model import OUTPUTS, Albert, Preset
+from export.albert.pack import load_run
+from export.albert.start import start
+from export.albert.train import Config, train
+from export.convert.to_onnx import ParityError, to_onnx
+from export.cropresmoe.model import CropResMoE
+from export.efficientnet_lite import load_imagenet
+from export.labels import load_labels
 
 pytestmark = pytest.mark.train
 TINY = Preset(name="test", size=64, stem="lite0", width=32, depth=2, part_depth=1, heads=2, pyramid=16, queries=10)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -59,7 +63,7 @@ def test_a_flip_turns_left_parts_into_right_ones() -> None:
     assert sets.mirror[right] == left
     assert sets.mirror[sets.index["wheel"]] == sets.index["wheel"]
     photos, rng = _photos(_samples()), torch.Generator().manual_seed(0)
-    seen = {int(v) for _ in range(12) for v in photos.batch([1], 64, rng, augment=True).part_map.unique()}
+    seen = {int(v) for _ in range(12) for v in photos.batch([1], 64, rng, augment=True).part_map.flatten()}
     assert {left, right} <= seen
 
 
@@ -91,7 +95,7 @@ def test_a_photo_labelled_only_for_damages_never_trains_parts() -> None:
     photos = _photos(_samples()[:1])
     model = Albert(TINY)
     batch = photos.batch([0], 64, torch.Generator().manual_seed(0), augment=False)
-    losses(model, model.encode(batch.photos), batch, Weights())["part"].backward()
+    torch.autograd.backward([losses(model, model.encode(batch.photos), batch, Weights())["part"]])
     grads = [p.grad for n, p in model.named_parameters() if n.startswith(("part_features", "part_filters"))]
     assert all(g is None or not g.any() for g in grads)
 
@@ -129,19 +133,35 @@ def test_a_graph_that_computes_something_else_is_refused() -> None:
 def test_training_resumes_where_it_stopped_and_refuses_another_configuration(tmp_path: Path) -> None:
     photos, shares = _photos(_samples()), torch.ones(2)
     config = Config(preset=TINY, epochs=1, batch=2, frozen=0)
-    train(config, photos, shares, tmp_path)
+    train(config, photos, shares, tmp_path, Albert(TINY))
     more = Config(preset=TINY, epochs=2, batch=2, frozen=0)
-    train(more, photos, shares, tmp_path)
+    train(more, photos, shares, tmp_path, Albert(TINY))
     assert (tmp_path / "log.jsonl").read_text().count("\n") == 2, "one epoch each, not three"
     model, _ = load_run(tmp_path, size=96)
     assert model.position.shape[1] == 36
     with pytest.raises(ValueError, match="another lr"):
-        train(Config(preset=TINY, epochs=2, batch=2, frozen=0, lr=1.0), photos, shares, tmp_path)
+        train(Config(preset=TINY, epochs=2, batch=2, frozen=0, lr=1.0), photos, shares, tmp_path, Albert(TINY))
+
+
+def test_training_can_start_from_a_run_and_from_a_classifiers_backbone(tmp_path: Path) -> None:
+    first, twin = Albert(TINY), CropResMoE("lite0", 2)
+    load_imagenet(first.stem)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "cls").mkdir()
+    torch.save({"averaged": first.state_dict()}, tmp_path / "run" / "checkpoint.pt")
+    torch.save({"averaged": twin.state_dict()}, tmp_path / "cls" / "checkpoint.pt")
+    model = Albert(TINY)
+    start(model, imagenet=None, run=tmp_path / "run", classifier=tmp_path / "cls")
+    assert torch.equal(model.position, first.position)
+    name = "_conv_stem.weight"
+    middle = (first.stem.state_dict()[name] + twin.backbone.state_dict()[name]) / 2
+    assert torch.allclose(model.stem.state_dict()[name], middle)
+    other = Albert(dataclasses.replace(TINY, width=48, heads=3))
+    with pytest.raises(ValueError, match="a run of another preset"):
+        start(other, imagenet=None, run=tmp_path / "run", classifier=None)
 
 
 def test_weights_of_another_width_are_refused_by_name(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"_conv_stem.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"w\.safetensors: not weights of EfficientNet-lite0: _conv_stem\.weight"):
         load_imagenet(Albert(TINY).stem, tmp_path / "w.safetensors")

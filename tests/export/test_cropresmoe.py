@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
 
-torch = pytest.importorskip("torch", reason="needs the train extra")
-import torch.nn.functional as F  # noqa: E402
-
-from export.convert.to_onnx import run  # noqa: E402
-from export.cropresmoe.calibrate import Projection, fit_projection, neighbours  # noqa: E402
-from export.cropresmoe.data import SIDE, Crops, augment  # noqa: E402
-from export.cropresmoe.dataset import jittered  # noqa: E402
-from export.cropresmoe.model import CropResMoE, RawMoE, count_parameters  # noqa: E402
-from export.cropresmoe.pack import Served, backbone_hash, graph_and_golden, load_run  # noqa: E402
-from export.cropresmoe.train import Config, focal_loss, train  # noqa: E402
-from export.resnet import ResNet50, load_resnet50  # noqa: E402
-from export.statistics import ece, fit_temperature  # noqa: E402
+from export.convert.to_onnx import run
+from export.cropresmoe.calibrate import Projection, fit_projection, neighbours
+from export.cropresmoe.data import SIDE, Crops, augment
+from export.cropresmoe.dataset import jittered
+from export.cropresmoe.model import CropResMoE, RawMoE, count_parameters
+from export.cropresmoe.pack import Served, backbone_hash, graph_and_golden, load_run
+from export.cropresmoe.train import Config, focal_loss, train
+from export.resnet import ResNet50, load_resnet50
+from export.statistics import ece, fit_temperature
 
 pytestmark = pytest.mark.train
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,8 +38,6 @@ def test_the_papers_parameter_counts_are_met_exactly() -> None:
 
 
 def test_resnet_takes_torchvisions_names_and_refuses_others(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     model = ResNet50()
     names = model.state_dict()
     assert {"conv1.weight", "layer1.0.downsample.0.weight", "layer4.2.bn3.running_var"} <= set(names)
@@ -132,6 +131,6 @@ def test_a_run_becomes_a_graph_with_unit_embeddings_and_a_hash_of_its_backbone(t
     assert np.allclose(embedding, projection(features[:3]), atol=1e-3)
     before = backbone_hash(model, projection, {"size": 64})
     with torch.no_grad():
-        model.head.router.bias += 1
+        model.head.router.bias.add_(1)
     assert backbone_hash(model, projection, {"size": 64}) == before, "the head may change without a new index"
     assert backbone_hash(model, projection, {"size": 96}) != before

@@ -31,7 +31,10 @@ def _blobs(rng: np.random.Generator, count: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("seed", range(4))
 def test_average_precision_equals_pycocotools(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    photos, images, annotations, results = [], [], [], []
+    photos: list[Matches] = []
+    images: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    results: list[dict[str, object]] = []
     for image in range(12):
         truths = _blobs(rng, int(rng.integers(0, 5)))
         found = [np.roll(t, rng.integers(0, 4), 1) for t in truths if rng.random() < 0.8] + _blobs(

@@ -22,6 +22,7 @@ DEFAULTS: dict[str, float] = {
     "damage": 0.3,  # least score of a listed damage
     "fake": 0.5,  # least fake probability that makes a damage a fake
     "part": 0.5,  # least mean probability of a listed part
+    "mask": 0.0,  # logit above which a cell belongs to a damage
     "nms_iou": 0.5,  # epsilon of ALBERT eq. 10
     "speck": 0.03,  # least size of a detached piece of a damage, as a share of its largest piece
     "part_area": 0.0005,  # least share of the photo that a piece of a part covers
@@ -83,8 +84,12 @@ def decode_instances(
 
 
 def scores(outputs: Mapping[str, Floats], t: Mapping[str, float]) -> Floats:
-    """Calibrated query scores [n]: objectness times predicted mask IoU, Platt-scaled."""
-    raw = np.clip(sigmoid(outputs["objectness"]) * np.sqrt(sigmoid(outputs["iou"])), 1e-6, 1 - 1e-6)
+    """Calibrated query scores [n]: predicted mask IoU times the root of objectness, Platt-scaled.
+
+    The predicted IoU has seen what lies inside the mask and orders queries better than objectness does; both together
+    order them best.
+    """
+    raw = np.clip(np.sqrt(sigmoid(outputs["objectness"])) * sigmoid(outputs["iou"]), 1e-6, 1 - 1e-6)
     return sigmoid(np.log(raw / (1 - raw)) * t["score_scale"] + t["score_shift"])
 
 
@@ -100,7 +105,7 @@ def _damages(
     if len(order) == 0:
         return []
     score = score[order]
-    masks = double(outputs["mask_logits"][order]) > 0
+    masks = double(outputs["mask_logits"][order]) > t["mask"]
     kept = [int(i) for i in mask_nms(masks, score, t["nms_iou"]) if masks[i].any()]
     names, pooling = pooled_damages(vocabulary, supported.get("damages", ()))
     p_damage = softmax(outputs["damage_logits"][order]) @ pooling
