@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 
 from services.common.serving.errors import NotReady
 from tests.unit.gateway.fakes import Fakes
@@ -75,7 +75,7 @@ def test_dropped_photos_become_findings_with_their_part_and_confidence(
     expect(card).to_contain_text("Dent")
     expect(card).to_contain_text("98 % sure")
     expect(page.locator(".sheet polygon")).to_have_count(1)
-    assert page.evaluate("document.querySelector('.sheet img').naturalWidth") > 0
+    expect(page.locator(".sheet img")).not_to_have_js_property("naturalWidth", 0)  # it may still be on its way
 
 
 def test_the_opinions_and_experts_are_explained_on_demand(page: Page, url: str, photos: dict[str, Path]) -> None:
@@ -97,6 +97,69 @@ def test_a_refused_upload_says_what_to_send_instead(page: Page, url: str, photos
     page.set_input_files("#files", str(photos["text"]))
     expect(page.get_by_role("alert")).to_contain_text("Send JPEG, PNG, WebP or HEIC")
     expect(page.locator("#drop")).to_be_visible()
+
+
+def test_photos_dropped_during_an_upload_wait_for_their_turn(page: Page, url: str, photos: dict[str, Path]) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.goto(url)
+    page.route("**/v1/claims", hold)
+    page.set_input_files("#files", str(photos["dent"]))
+    expect(page.locator("#verdict")).to_contain_text("Sending 1 photo.")
+    page.set_input_files("#files", [str(photos["mud"]), str(photos["dent"])])
+    expect(page.get_by_role("alert")).to_contain_text("still being sent")
+    expect(page.locator("#verdict")).to_contain_text("Sending 1 photo.")
+    assert len(held) == 1
+    held[0].continue_()
+    page.unroute("**/v1/claims")
+    expect(page.locator(".card")).to_contain_text("Dent")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_claim_that_was_left_draws_nothing_over_the_next(
+    page: Page, url: str, photos: dict[str, Path], fakes: Fakes
+) -> None:
+    fakes.classifier.problem = NotReady("The classifier cannot be reached")
+    try:
+        page.goto(url)
+        page.set_input_files("#files", str(photos["dent"]))
+        expect(page.locator("#verdict .badge.busy")).to_contain_text("Looking")
+        first = page.locator("#verdict .id").inner_text()
+        page.set_input_files("#files", str(photos["mud"]))
+        expect(page.locator("#verdict .id")).not_to_have_text(first)
+        expect(page.locator("#verdict .badge.busy")).to_contain_text("Looking")
+    finally:
+        fakes.classifier.problem = None
+    expect(page.locator("#verdict")).to_contain_text("No damage was found on any photo")
+    page.evaluate(
+        "id => fetch(`/v1/claims/${id}?wait=30`).then(() => new Promise((end) => setTimeout(end, 300)))", first
+    )
+    expect(page.locator("#verdict")).to_contain_text("No damage was found on any photo")
+
+
+def test_the_memory_of_photos_that_are_shown_no_more_is_given_back(
+    page: Page, url: str, photos: dict[str, Path]
+) -> None:
+    submit(page, url, photos["dent"])
+    page.evaluate(
+        "() => { const give = URL.revokeObjectURL; window.given = [];"
+        "URL.revokeObjectURL = (url) => { given.push(url); give(url); }; }"
+    )
+    shown = page.locator(".strip img").get_attribute("src")
+    page.set_input_files("#files", str(photos["mud"]))
+    expect(page.locator("#verdict")).to_contain_text("No damage was found on any photo")
+    assert page.evaluate("given") == [shown]
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(1, "100 %"), (0.998, ">99 %"), (0.984, "98 %"), (0.01, "1 %"), (0.004, "<1 %"), (0, "0 %")]
+)
+def test_nearly_sure_is_never_shown_as_sure(page: Page, url: str, share: float, told: str) -> None:
+    page.goto(url)
+    assert page.evaluate("share => import('/page/dom.js').then(({ percent }) => percent(share))", share) == told
 
 
 def test_what_only_looks_like_damage_is_said_to_be_none(page: Page, url: str, photos: dict[str, Path]) -> None:

@@ -9,6 +9,8 @@ const FINAL = ["succeeded", "failed", "canceled", "expired"];
 let shown = null; // id of the photo in the viewer
 let local = []; // object URLs of the photos that were just dropped, in their order
 let view = null;
+let sending = false; // photos are on their way: others have to wait for their turn
+let visit = 0; // counts what was opened: what belongs to an earlier visit draws nothing any more
 
 /** The answer, or an error in the words of its problem document. */
 async function ask(url, options) {
@@ -30,15 +32,15 @@ function alarm(text) {
   if (text) window.scrollTo({ top: 0 });
 }
 
-/** Send the photos with a progress bar: fetch cannot tell how far an upload is. */
-function send(files) {
+/** Send the photos; `progress(share)` hears how far they are, which fetch cannot tell. */
+function send(files, progress) {
   return new Promise((resolve, reject) => {
     const form = new FormData();
     for (const file of files) form.append("photos", file);
     const request = new XMLHttpRequest();
     request.open("POST", "/v1/claims");
     request.responseType = "json";
-    request.upload.onprogress = ({ loaded, total }) => uploading(files.length, loaded / total);
+    request.upload.onprogress = ({ loaded, total }) => progress(loaded / total);
     request.onload = () => (request.status < 300 ? resolve(request.response) : reject(new Error(tell(request.response ?? {}))));
     request.onerror = () => reject(new Error("The photos could not be sent. Check the connection and try again."));
     request.send(form);
@@ -56,31 +58,43 @@ function uploading(count, share) {
 
 async function submit(files) {
   if (files.length === 0) return;
+  if (sending) return alarm("The photos before these are still being sent. Add these once that claim is shown.");
   alarm("");
-  local = files.map((file) => URL.createObjectURL(file));
+  const mine = ++visit;
+  hold(files);
   open();
   uploading(files.length, 0);
   let claim;
+  sending = true;
   try {
-    claim = await send(files);
+    claim = await send(files, (share) => mine === visit && uploading(files.length, share));
   } catch (error) {
-    home();
+    if (mine === visit) home();
     return alarm(error.message);
+  } finally {
+    sending = false;
   }
+  if (mine !== visit) return; // the person went elsewhere; the claim is in the list
+  alarm("");
   history.pushState({}, "", `/?claim=${claim.id}`);
   render(claim);
-  await follow(claim.links.self).catch((error) => alarm(error.message)); // accepted: what is known of it stays visible
+  await follow(claim.links.self, mine).catch((error) => mine === visit && alarm(error.message)); // accepted: it stays visible
+}
+
+/** Keep these files to be shown until there are previews; the memory of those before is given back. */
+function hold(files) {
+  local.forEach((url) => URL.revokeObjectURL(url));
+  local = files.map((file) => URL.createObjectURL(file));
 }
 
 /** Ask for the claim until it is final; each answer comes as soon as something has changed. */
-async function follow(url) {
+async function follow(url, mine) {
   let tag = "";
-  for (let quiet = 0; ; ) {
-    if (!location.search.includes(url.split("/").pop())) return; // the person went elsewhere
+  for (let quiet = 0; mine === visit; ) {
     try {
       const { answer, body } = await ask(tag ? `${url}?wait=25` : url, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
       quiet = 0;
-      if (body) {
+      if (body && mine === visit) {
         tag = answer.headers.get("ETag");
         render(body);
         if (FINAL.includes(body.status)) return;
@@ -159,12 +173,14 @@ async function home() {
 
 async function route() {
   const id = new URLSearchParams(location.search).get("claim");
-  local = [];
+  const mine = ++visit;
+  hold([]);
   if (!id) return home();
   open();
   try {
-    await follow(`/v1/claims/${encodeURIComponent(id)}`);
+    await follow(`/v1/claims/${encodeURIComponent(id)}`, mine);
   } catch (error) {
+    if (mine !== visit) return;
     await home();
     alarm(error.message);
   }

@@ -19,7 +19,12 @@ function dress(node, attributes, children) {
   return node;
 }
 
-export const percent = (share) => `${Math.round(share * 100)} %`;
+/** Never "100 %" for what is only nearly sure, nor "0 %" for what is only unlikely. */
+export function percent(share) {
+  if (share > 0.99 && share < 1) return ">99 %";
+  if (share > 0 && share < 0.01) return "<1 %";
+  return `${Math.round(share * 100)} %`;
+}
 export const words = (name) => name.replaceAll("_", " ");
 
 /** A labelled bar: [label | bar | value]. */
