@@ -65,6 +65,7 @@ def policy(settings: Settings) -> Policy:
         tau=settings.tau,
         blend=settings.blend,
         neighbours=settings.neighbours,
+        sure_damage=settings.sure_damage,
         fake_doubt=settings.fake_doubt,
         least_vehicle=settings.least_vehicle,
         max_findings=settings.max_findings,

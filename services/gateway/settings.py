@@ -47,6 +47,7 @@ class Settings(ServiceSettings):
     tau: float = Field(0.6, ge=0, le=1, description="accept a calibrated probability above it (CropResMoE)")
     blend: float = Field(0.7, ge=0, le=1, description="lambda: the model's share beside the neighbours' vote")
     neighbours: int = Field(15, ge=1, le=100, description="k of the vote")
+    sure_damage: float = Field(0.5, ge=0, le=1, description="detection score below which a damage goes to review")
     fake_doubt: float = Field(0.3, ge=0, le=1, description="fake score from which a damage goes to review")
     least_vehicle: float = Field(0.02, ge=0, le=1, description="share of a photo that a vehicle must cover")
     max_findings: int = Field(30, ge=1, description="per photo, the surest first")

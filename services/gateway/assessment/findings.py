@@ -147,6 +147,8 @@ def _reasons(
     policy: Policy,
 ) -> list[schemas.Reason]:
     found = [reason(doubt)] if doubt else []
+    if damage.score < policy.sure_damage:
+        found.append(reason("weak_detection"))
     if not opinion.agrees:
         shown = names.damage(damage.label).lower()
         text = f"the segmenter sees {shown}, the second opinion says {words(opinion.label)}"

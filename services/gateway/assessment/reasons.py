@@ -6,6 +6,7 @@ from services.gateway.schemas import Reason
 
 # What is said of a claim in which several findings have the same reason.
 SENTENCES = {
+    "weak_detection": "the segmenter is not sure that there is a damage",
     "low_confidence": "neither the model nor similar past cases are sure what it is",
     "opinions_disagree": "the two models name different damages",
     "memory_disagrees": "similar past cases overruled the model",

@@ -266,3 +266,11 @@ def test_a_wheel_takes_its_side_from_the_nearest_part_that_has_one() -> None:
     assert nearest_side((0.2, 0.7, 0.3, 0.9), sided) == "left"
     assert nearest_side((0.7, 0.7, 0.8, 0.9), sided) == "right"
     assert nearest_side((0.7, 0.7, 0.8, 0.9), []) is None
+
+
+async def test_a_detection_that_is_less_likely_than_not_goes_to_review() -> None:
+    fakes = Fakes()
+    fakes.segmenter.extra = [instance("damage", "dent", box(2, 2, 6, 6), score=0.4)]
+    found = await assessed(fakes)
+    weak = [finding for finding in found.findings if finding.damage_score < 0.5]
+    assert weak and all("weak_detection" in codes(finding) and finding.route == "review" for finding in weak)
