@@ -122,7 +122,9 @@ def train(config: Config, photos: Photos, shares: Tensor, out: Path, model: Albe
             average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
             for name, value in terms.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
-        row = mean_of(sums, steps)
+            if schedule.share(done + 1) >= 1:
+                break
+        row = mean_of(sums, step + 1)
         bar.set_postfix({k: f"{v:.3f}" for k, v in row.items()})
         checkpoint.record(epoch=epoch + 1, seconds=schedule.seconds, share=schedule.share(done), **row)
         checkpoint.save(epoch + 1, schedule.seconds, rng, model=model, averaged=averaged, optimizer=optimizer)

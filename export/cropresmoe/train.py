@@ -158,8 +158,10 @@ def train(
             take_step(loss, model, optimizer)
             average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
             loss_sum += loss.detach()
+            if schedule.share(done + 1) >= 1:
+                break
         guess = (predict(averaged, served)[0] + absent).argmax(1).cpu().numpy()
-        row = {"loss": float(loss_sum) / steps, "val_accuracy": float((guess == validation.labels).mean())}
+        row = {"loss": float(loss_sum) / (step + 1), "val_accuracy": float((guess == validation.labels).mean())}
         bar.set_postfix(row)
         checkpoint.record(epoch=epoch + 1, seconds=schedule.seconds, share=schedule.share(done), **row)
         checkpoint.save(epoch + 1, schedule.seconds, rng, model=model, averaged=averaged, optimizer=optimizer)
