@@ -143,9 +143,7 @@ def train(
                 group["lr"] = lr * factor
             index = torch.tensor(order[step * config.batch : (step + 1) * config.batch], device=device)
             x = augment(pixels[index], config.size, config.context, rng)
-            target = F.one_hot(labels[index], len(classes)).float()
-            present = (absent == 0).float()
-            target = target * (1 - config.smoothing) + config.smoothing * present / present.sum()
+            target = _smoothed(labels[index], absent == 0, config.smoothing)
             x, target = _mixup(x, target, config.mixup, rng)
             with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device)):
                 logits, gates, _ = model(x)
@@ -168,6 +166,12 @@ def train(
         if schedule.share(done + 1) >= 1:
             break
     return averaged
+
+
+def _smoothed(labels: Tensor, present: Tensor, smoothing: float) -> Tensor:
+    """One-hot targets [B, C], smoothed over the classes that are `present` [C]."""
+    hot = F.one_hot(labels, len(present)).float()
+    return hot * (1 - smoothing) + smoothing * present.float() / present.sum()
 
 
 def _mixup(x: Tensor, target: Tensor, alpha: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
