@@ -197,8 +197,7 @@ class Albert(nn.Module):
     def mask_quality(self, tokens: Tensor, masks: Tensor, pyramid: Tensor) -> Tensor:
         """Predicted IoU logits [B, N] of mask logits [B, N, h, h]: what the query says and what lies inside its mask.
 
-        Table m's rescoring. A token alone does not know how its mask came out: with objectness as the only score the
-        same masks reached a quarter of the AP50 that an oracle's order gives them.
+        Table m's rescoring. A token alone does not know how its mask came out, and orders masks badly.
         """
         inside = masks.detach().sigmoid().flatten(2)  # [B, N, hh]
         area = inside.sum(-1, keepdim=True).clamp(min=1e-3)

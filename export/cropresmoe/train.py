@@ -46,8 +46,6 @@ class Config:
     importance: float = 0.01  # weight of the load-balancing loss over experts
     dropout: float = 0.3
     mixup: float = 0.0
-    distil: float = 0.0  # share of the loss that follows the teachers
-    distil_temperature: float = 2.0
     ema: float = 0.998
     seed: int = 0
 
@@ -109,7 +107,6 @@ def train(
     out: Path,
     *,
     device: torch.device,
-    teachers: list[nn.Module] | None = None,
     initial: nn.Module | None = None,
 ) -> nn.Module:
     """Train and return the averaged model; `out/checkpoint.pt` resumes, `out/log.jsonl` keeps the curve."""
@@ -149,8 +146,6 @@ def train(
                 logits, gates, _ = model(x)
             logits = logits.float() + absent
             loss = focal_loss(logits, target, alpha, config.gamma)
-            if teachers and config.distil:
-                loss = (1 - config.distil) * loss + config.distil * _distil(logits, x, teachers, absent, config)
             load = gates.float().mean(0)
             loss = loss + config.importance * (load.std() / load.mean()) ** 2  # balanced load over experts
             take_step(loss, model, optimizer)
@@ -182,14 +177,6 @@ def _mixup(x: Tensor, target: Tensor, alpha: float, rng: torch.Generator) -> tup
     other = torch.randperm(len(x), generator=rng).to(x.device)
     mixed = share * x.float() + (1 - share) * x[other].float()
     return mixed.to(torch.uint8), share * target + (1 - share) * target[other]
-
-
-def _distil(logits: Tensor, x: Tensor, teachers: list[nn.Module], absent: Tensor, config: Config) -> Tensor:
-    """KL to the teachers' mean at a temperature, times its square (Hinton et al. 2015)."""
-    t = config.distil_temperature
-    with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=fast_bf16(x.device)):
-        soft = torch.stack([((teacher(x)[0].float() + absent) / t).softmax(-1) for teacher in teachers]).mean(0)
-    return F.kl_div(F.log_softmax(logits / t, -1), soft, reduction="batchmean") * t * t
 
 
 def main() -> None:
