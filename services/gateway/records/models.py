@@ -24,6 +24,7 @@ class Claim(Base):
     __tablename__ = "claims"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), default="default", server_default="default")
     status: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=0)
     external_ref: Mapped[str | None] = mapped_column(String(200))
@@ -38,7 +39,11 @@ class Claim(Base):
 
     photos: Mapped[list[Photo]] = relationship(order_by="Photo.position", lazy="raise")
 
-    __table_args__ = (Index("ix_claims_status", "status", "id"), Index("ix_claims_external_ref", "external_ref"))
+    __table_args__ = (
+        Index("ix_claims_tenant", "tenant", "id"),
+        Index("ix_claims_status", "status", "id"),
+        Index("ix_claims_external_ref", "external_ref"),
+    )
 
 
 class Photo(Base):
