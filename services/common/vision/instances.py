@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.vision.masks import components, mask_nms, tight_box, without_specks
+from services.common.vision.masks import labelled_components, mask_nms, tight_box, without_specks
 from services.common.vision.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
@@ -175,8 +175,7 @@ def _parts(
     best = np.where(none > p.max(0), -1, p.argmax(0))
     coarse = {c.name for c in vocabulary.coarse}
     found = []
-    for i, name in enumerate(names):
-        pieces = components(best == i, t["part_area"])
+    for i, (name, pieces) in enumerate(zip(names, labelled_components(best, len(names), t["part_area"]), strict=True)):
         # A coarse name ("wheel") stands for several things; a fine part is one thing, however much hides it.
         whole = pieces if name in coarse else ([np.logical_or.reduce(pieces)] if pieces else [])
         for mask in whole:

@@ -16,6 +16,8 @@ __all__ = [
     "components",
     "decode",
     "encode",
+    "encoded_share",
+    "labelled_components",
     "mask_nms",
     "overlap",
     "polygon",
@@ -51,6 +53,11 @@ def decode(size: Sequence[int], counts: str) -> Bools:
         raise ValueError(f"the mask's runs do not fill its {height} x {width} grid")
     values = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)  # COCO runs go down the columns
+
+
+def encoded_share(size: Sequence[int], counts: str) -> float:
+    """`area_share` of an encoded mask of our own, without drawing it: its runs are trusted."""
+    return float(_runs(counts)[1::2].sum() / (size[0] * size[1]))
 
 
 def _runs(counts: str) -> NDArray[np.int64]:
@@ -121,28 +128,38 @@ def components(mask: Bools, min_share: float) -> list[Bools]:
 
     Largest first.
     """
-    runs = _connected(mask)
-    large = np.flatnonzero((runs.areas > 0) & (runs.areas >= min_share * mask.size))
-    return [runs.drawn(runs.piece == root) for root in large[np.argsort(-runs.areas[large], kind="stable")]]
+    return labelled_components(np.where(mask, 0, -1), 1, min_share)[0]
+
+
+def labelled_components(labels: NDArray[np.int64], n: int, min_share: float) -> list[list[Bools]]:
+    """`components` of every label 0 .. n - 1 of a map [h, w] in one pass; cells below 0 belong to none."""
+    runs = _connected(labels)
+    large = np.flatnonzero((runs.areas > 0) & (runs.areas >= min_share * labels.size))
+    found: list[list[Bools]] = [[] for _ in range(n)]
+    for root in large[np.argsort(-runs.areas[large], kind="stable")]:
+        found[runs.labels[root]].append(runs.drawn(runs.piece == root))
+    return found
 
 
 def without_specks(mask: Bools, min_share: float) -> Bools:
     """The mask without the connected pieces that are smaller than `min_share` of its largest one."""
-    runs = _connected(mask)
+    runs = _connected(np.where(mask, 0, -1))
     return runs.drawn(runs.areas[runs.piece] >= min_share * runs.areas.max(initial=0))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Runs:
-    """A mask as runs of cells along its rows: a few hundred where a mask has a million cells.
+    """A label map as runs of cells of one label along its rows: a few hundred where a map has a million cells.
 
-    `starts` and `ends` [n] count cells row by row, with one more cell than the mask has at the end of each row.
-    `piece` [n] is the number of a run's connected piece, `areas` [n] the cells of each number (0 where there is none).
+    `starts` and `ends` [n] count cells row by row, with one more cell than the map has at the end of each row.
+    `labels` [n] is a run's label, `piece` [n] the number of its connected piece (that of its first run), `areas` [n]
+    the cells of each number (0 where there is none).
     """
 
     shape: tuple[int, int]
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    labels: NDArray[np.int64]
     piece: NDArray[np.int64]
     areas: NDArray[np.int64]
 
@@ -155,19 +172,26 @@ class _Runs:
         return np.cumsum(change, dtype=np.int8).reshape(height, stride)[:, :-1] > 0
 
 
-def _connected(mask: Bools) -> _Runs:
-    height, width = mask.shape
-    stride = width + 1  # one false cell ends each row, so that no run goes on into the next
-    edges = np.flatnonzero(np.diff(np.pad(mask, ((0, 0), (0, 1))).ravel(), prepend=False, append=False))
-    starts, ends = edges[::2], edges[1::2]
+def _connected(labels: NDArray[np.int64]) -> _Runs:
+    height, width = labels.shape
+    stride = width + 1  # one cell of no label ends each row, so that no run goes on into the next
+    cells = np.full((height, stride), -1, np.int64)
+    cells[:, :width] = labels
+    flat = cells.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts, ends = np.concatenate([[0], edges]), np.concatenate([edges, [flat.size]])
+    inside = flat[starts] >= 0
+    starts, ends = starts[inside], ends[inside]
+    label = flat[starts]
     # Run i touches run j of the next row where they overlap or meet at a corner.
     first = np.searchsorted(ends, starts + stride, "left")
     touching = np.searchsorted(starts, ends + stride, "right") - first
     upper = np.repeat(np.arange(len(starts)), touching)
     lower = np.arange(touching.sum()) - np.repeat(np.cumsum(touching) - touching - first, touching)
-    piece = _least_connected(len(starts), upper, lower)
+    alike = label[upper] == label[lower]
+    piece = _least_connected(len(starts), upper[alike], lower[alike])
     areas = np.bincount(piece, ends - starts, minlength=len(starts)).astype(np.int64)  # weights made them floats
-    return _Runs((height, width), starts, ends, piece, areas)
+    return _Runs((height, width), starts, ends, label, piece, areas)
 
 
 def _least_connected(n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:

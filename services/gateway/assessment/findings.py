@@ -32,6 +32,8 @@ def build(
     policy: Policy,
 ) -> list[schemas.Finding]:
     """Findings of one photo, in the order of `damages`; CPU work of a few milliseconds per damage."""
+    if not damages:
+        return []
     grids = _stack(damages)
     placed = place(grids, _stack(parts), [part.label for part in parts], least_share=policy.least_part_share)
     nearest_fakes = place(grids, _stack(fakes), [fake.label for fake in fakes], least_share=policy.least_part_share)

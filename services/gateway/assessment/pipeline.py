@@ -12,6 +12,7 @@ from services.common.serving.errors import NotReady
 from services.common.serving.schemas import Instance, ModelInfo, ModelRef, Segmentation
 from services.common.serving.telemetry import STAGE_SECONDS
 from services.common.vision.crops import cut_crops
+from services.common.vision.masks import encoded_share
 from services.common.vision.photo import Photo, open_photo
 from services.gateway import schemas
 from services.gateway.assessment import findings
@@ -113,7 +114,7 @@ def _same(answered: ModelRef, info: ModelInfo) -> None:
 
 
 def _seen_part(part: Instance, names: Names) -> schemas.SeenPart:
-    share = round(float(findings.decode(part).mean()), 4)
+    share = round(encoded_share(part.mask.size, part.mask.counts), 4)
     return schemas.SeenPart(**names.part(part.label, share).model_dump(), score=round(part.score, 4), box=part.box)
 
 
