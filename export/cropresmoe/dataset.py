@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from export.albert.dataset import DAMAGES, open_pixels
 from export.cropresmoe.data import Crops, wide_crops
+from export.cropresmoe.proposals import read_proposals
 from export.data.coco import CocoError, Photo, clean_licence, read_coco
 from export.labels import Labels
 from services.common.vision.crops import cut_crops
@@ -41,8 +42,9 @@ def load_crops(
     wide: bool = True,
     jitter: int | None = None,
     aspect: float | None = None,
+    proposals: Path | None = None,
 ) -> tuple[Crops, list[Photo]]:
-    """Every labelled box of a split as crops, and the photo of each crop.
+    """Every labelled box of a split as crops, and the photo of each crop; after them a photo's `proposals`.
 
     `jitter`: a seed; boxes are then scaled and shifted as a segmenter's are (IoU mostly 0.6 to 1). `aspect`: square
     photos are re-stretched to this width / height first. Raises CocoError when the split has no usable box.
@@ -50,7 +52,10 @@ def load_crops(
     path = data / "damage" / f"{split}.json"
     rng = np.random.default_rng(jitter)
     classes = list(labels.vocabulary.classes)
-    rows: dict[str, list[NDArray[np.generic]]] = {k: [] for k in ("pixels", "labels", "image", "size", "served")}
+    proposed = read_proposals(proposals) if proposals else {}
+    rows: dict[str, list[NDArray[np.generic]]] = {
+        k: [] for k in ("pixels", "labels", "image", "size", "served", "presence")
+    }
     photos: list[Photo] = []
     for number, photo in enumerate(
         tqdm(read_coco(path, categories=labels.sources[DAMAGES]).photos, desc=f"crops of {split}", mininterval=5)
@@ -60,19 +65,22 @@ def load_crops(
             continue
         scale = np.array([photo.width, photo.height] * 2)
         boxes = np.array([a.box for a in kept]) / scale
+        names = [a.category for a in kept]
+        extra = proposed.get(photo.path.name, [])
         if jitter is not None:
             boxes = jittered(boxes, rng)
+        boxes = np.concatenate([boxes, np.array([p.box for p in extra]).reshape(-1, 4)])
         pixels = open_pixels(photo)
         if aspect and photo.width == photo.height:
             pixels = cut_stretch(pixels, aspect)
         rows["served"].append(cut_crops(pixels, boxes, size=cut.size, resize=cut.resize, context=cut.context))
-        rows["pixels"].append(wide_crops(pixels, boxes) if wide else np.zeros((len(kept), 1, 1, 3), np.uint8))
-        rows["labels"].append(
-            np.array([classes.index(labels.sources[DAMAGES][a.category].serves) for a in kept], np.int64)
-        )
-        rows["image"].append(np.full(len(kept), number, np.int64))
+        rows["pixels"].append(wide_crops(pixels, boxes) if wide else np.zeros((len(boxes), 1, 1, 3), np.uint8))
+        served = {None: -1} | {n: classes.index(labels.sources[DAMAGES][n].serves) for n in names}
+        rows["labels"].append(np.array([served.get(n, -1) for n in [*names, *(p.label for p in extra)]], np.int64))
+        rows["presence"].append(np.array([1.0] * len(names) + [p.presence for p in extra], np.float32))
+        rows["image"].append(np.full(len(boxes), number, np.int64))
         rows["size"].append(np.array([SIZES.index(size_class(tuple(b))) for b in boxes.tolist()], np.int64))
-        photos += [photo] * len(kept)
+        photos += [photo] * len(boxes)
     if not photos:
         raise CocoError(path, ["no labelled box that a classifier can learn from"])
     return Crops(**{k: np.concatenate(v) for k, v in rows.items()}), photos

@@ -38,10 +38,13 @@ class MoEHead(nn.Module):
 class CropResMoE(nn.Module):
     """uint8 crops [B, S, S, 3] -> logits [B, C], gates [B, E], features [B, d].
 
-    `backbone`: resnet50 (the paper; 24,833,507 parameters at six classes), lite0 or lite2.
+    `backbone`: resnet50 (the paper; 24,833,507 parameters at six classes), lite0 or lite2. `presence` adds one logit
+    to the paper's model: whether the crop shows a damage at all (see `presence_of`).
     """
 
-    def __init__(self, backbone: str = "lite2", classes: int = 7, dropout: float = 0.0) -> None:
+    def __init__(
+        self, backbone: str = "lite2", classes: int = 7, dropout: float = 0.0, *, presence: bool = False
+    ) -> None:
         super().__init__()
         self.name = backbone
         self.backbone: resnet.ResNet50 | efficientnet_lite.EfficientNetLite
@@ -56,6 +59,11 @@ class CropResMoE(nn.Module):
         self.width = width
         self.dropout = dropout
         self.head = MoEHead(width, classes)
+        self.presence = nn.Linear(width, 1) if presence else None
+
+    def presence_of(self, x: Tensor) -> Tensor | None:
+        """Features [B, d] -> logits [B] of "there is a damage", or None where the model was not taught to tell."""
+        return None if self.presence is None else self.presence(x)[:, 0]
 
     def embed(self, crops: Tensor) -> Tensor:
         """Pooled features [B, d] of uint8 crops [B, S, S, 3]."""

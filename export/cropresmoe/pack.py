@@ -97,7 +97,7 @@ def load_run(run_folder: Path, classes: int) -> tuple[CropResMoE, Config]:
     """The averaged model of a training run. Raises ValueError for a run of another kind of model."""
     state = torch.load(run_folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     config = build(Config, state["config"], str(run_folder / "checkpoint.pt"))
-    model = CropResMoE(config.backbone, classes)
+    model = CropResMoE(config.backbone, classes, presence=config.presence > 0)
     model.load_state_dict(state["averaged"])
     return model.eval(), config
 

@@ -46,6 +46,7 @@ class Config:
     importance: float = 0.01  # weight of the load-balancing loss over experts
     dropout: float = 0.3
     mixup: float = 0.0
+    presence: float = 0.0  # weight of the loss of "is there a damage at all"; above 0 it wants --proposals
     ema: float = 0.998
     seed: int = 0
 
@@ -53,7 +54,7 @@ class Config:
 def build(config: Config, classes: int) -> nn.Module:
     if config.backbone == "raw":
         return RawMoE(classes)
-    return CropResMoE(config.backbone, classes, config.dropout)
+    return CropResMoE(config.backbone, classes, config.dropout, presence=config.presence > 0)
 
 
 def freeze(model: nn.Module, blocks: int) -> None:
@@ -72,7 +73,7 @@ def focal_loss(logits: Tensor, target: Tensor, weights: Tensor, gamma: float) ->
     """Focal loss on soft targets [B, C]; gamma 0 is cross-entropy. `weights` [C] are the class-wise alpha."""
     logp = F.log_softmax(logits, -1)
     per = -(target * weights * (1 - logp.exp()) ** gamma * logp).sum(-1)
-    return per.sum() / (target * weights).sum(-1).sum()
+    return per.sum() / (target * weights).sum(-1).sum().clamp(min=1e-6)
 
 
 def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, object]]:
@@ -120,7 +121,8 @@ def train(
     labels = torch.from_numpy(data.labels).to(device)
     served = torch.from_numpy(validation.served).to(device)
     steps = max(1, len(data.labels) // config.batch)
-    counts = np.bincount(data.labels, minlength=len(classes)).astype(np.float32)
+    presence = torch.from_numpy(data.presence).to(device)
+    counts = np.bincount(data.labels[data.labels >= 0], minlength=len(classes)).astype(np.float32)
     weights = np.where(counts > 0, np.maximum(counts, 1) ** -config.balance, 0.0)
     alpha = torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32, device=device)
     absent = torch.tensor(np.where(counts > 0, 0.0, -1e4), dtype=torch.float32, device=device)  # never a distractor
@@ -142,12 +144,7 @@ def train(
             x = augment(pixels[index], config.size, config.context, rng)
             target = _smoothed(labels[index], absent == 0, config.smoothing)
             x, target = _mixup(x, target, config.mixup, rng)
-            with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device)):
-                logits, gates, _ = model(x)
-            logits = logits.float() + absent
-            loss = focal_loss(logits, target, alpha, config.gamma)
-            load = gates.float().mean(0)
-            loss = loss + config.importance * (load.std() / load.mean()) ** 2  # balanced load over experts
+            loss = _loss(model, x, target, presence[index], alpha=alpha, absent=absent, config=config)
             take_step(loss, model, optimizer)
             average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
             loss_sum += loss.detach()
@@ -163,10 +160,32 @@ def train(
     return averaged
 
 
+def _loss(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    presence: Tensor,
+    *,
+    alpha: Tensor,
+    absent: Tensor,
+    config: Config,
+) -> Tensor:
+    """Focal loss of the classes [B, C], balanced load over experts, and where it is taught the loss of presence [B]."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=fast_bf16(x.device)):
+        logits, gates, features = model(x)
+        present = model.presence_of(features) if isinstance(model, CropResMoE) else None
+    loss: Tensor = focal_loss(logits.float() + absent, target, alpha, config.gamma)
+    load = gates.float().mean(0)
+    loss = loss + config.importance * (load.std() / load.mean()) ** 2  # balanced load over experts
+    if present is not None:
+        loss = loss + config.presence * F.binary_cross_entropy_with_logits(present.float(), presence)
+    return loss
+
+
 def _smoothed(labels: Tensor, present: Tensor, smoothing: float) -> Tensor:
-    """One-hot targets [B, C], smoothed over the classes that are `present` [C]."""
-    hot = F.one_hot(labels, len(present)).float()
-    return hot * (1 - smoothing) + smoothing * present.float() / present.sum()
+    """One-hot targets [B, C], smoothed over the classes that are `present` [C]; all zero for a label of -1."""
+    hot = F.one_hot(labels.clamp(min=0), len(present)).float()
+    return (hot * (1 - smoothing) + smoothing * present.float() / present.sum()) * (labels >= 0)[:, None]
 
 
 def _mixup(x: Tensor, target: Tensor, alpha: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -179,23 +198,44 @@ def _mixup(x: Tensor, target: Tensor, alpha: float, rng: torch.Generator) -> tup
     return mixed.to(torch.uint8), share * target + (1 - share) * target[other]
 
 
+def start_from(model: CropResMoE, run: Path) -> None:
+    """The averaged weights of an earlier run; a presence head that it did not have stays new. Raises ValueError."""
+    weights = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["averaged"]
+    missing, unknown = model.load_state_dict(weights, strict=False)
+    if unknown or any(not name.startswith("presence.") for name in missing):
+        raise ValueError(f"{run}: trained on another backbone ({', '.join([*missing, *unknown][:3])}, ...)")
+
+
 def main() -> None:
-    args = trainer_arguments("Train CropResMoE on damage crops", "cropresmoe-lite2")
+    args = trainer_arguments(
+        "Train CropResMoE on damage crops",
+        "cropresmoe-lite2",
+        init="an earlier run on the same backbone whose weights to start from",
+        proposals="what a segmenter takes for damage (export.cropresmoe.proposals): teaches presence",
+    )
     config, labels = load_preset(Config, args.preset, minutes=args.minutes), load_labels()
     cut = Cut(config.size, config.context)
-    data, _ = load_crops(args.data, "train", labels, cut, all_licences=args.all_licences)
+    if (config.presence > 0) != bool(args.proposals):
+        raise SystemExit("presence in the preset and --proposals belong together: give both or neither")
+    data, _ = load_crops(args.data, "train", labels, cut, all_licences=args.all_licences, proposals=args.proposals)
     validation, _ = load_crops(args.data, "val", labels, cut, wide=False)
     classes = list(labels.vocabulary.classes)
     counts = {
-        name: n for name, n in zip(classes, np.bincount(data.labels, minlength=len(classes)).tolist(), strict=True) if n
+        name: n
+        for name, n in zip(
+            classes, np.bincount(data.labels[data.labels >= 0], minlength=len(classes)).tolist(), strict=True
+        )
+        if n
     }
-    print(f"{len(data.labels)} training crops: {counts}")
+    print(f"{len(data.labels)} training crops, {int((data.labels < 0).sum())} of them not on a damage: {counts}")
     model = build(config, len(classes))
     if isinstance(model, CropResMoE):
         if isinstance(model.backbone, EfficientNetLite):
             load_imagenet(model.backbone, args.weights)
         elif args.weights:
             load_resnet50(model.backbone, args.weights)
+        if args.init:
+            start_from(model, args.init)
     train(config, data, validation, classes, args.out, device=best_device(), initial=model)
 
 
