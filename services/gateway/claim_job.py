@@ -80,7 +80,7 @@ async def _attempt(runtime: Runtime, claim_id: str, attempt: int) -> None:
 async def _outcome(runtime: Runtime, claim_id: str, photo: models.Photo) -> Outcome:
     """One photo's findings or its own error. Raises Problem where a service cannot answer now."""
     try:
-        data = await runtime.photos.get_photo(photo.sha256 or "")
+        data = await runtime.photos.get_photo(photo.id)
     except LookupError:
         return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
     try:

@@ -1,25 +1,28 @@
-"""Where photos and the pictures made from them lie: by SHA-256 in a folder or an S3-compatible store."""
+"""Where photos and the pictures made from them lie: by the photo's id, in a folder or an S3-compatible store.
+
+The same bytes sent twice are kept twice: what belongs to a claim can then be erased with it, exactly and at any time,
+without asking who else might need it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import obstore
 from obstore.store import LocalStore, from_url
 
 from services.common.serving.errors import NotReady
+from services.gateway import ids
 
 Picture = Literal["overlay", "preview"]
-
-_HEX = re.compile(r"[0-9a-f]{64}")
+PICTURES: tuple[Picture, ...] = get_args(Picture)
 
 
 class PhotoStore:
-    """Bytes by content. Keys are made here, from hashes and our own ids: no name from outside reaches a path.
+    """Bytes by photo. Keys are made here, from our own ids: no name from outside reaches a path.
 
     Every method raises NotReady when the store cannot be reached.
     """
@@ -32,25 +35,40 @@ class PhotoStore:
         else:
             self._store = LocalStore(str(Path(location).resolve()), mkdir=True)
 
-    async def put_photo(self, data: bytes) -> str:
-        """Keep the bytes and return their SHA-256; the same bytes are kept once."""
+    async def put_photo(self, photo_id: str, data: bytes) -> str:
+        """Keep the bytes and return their SHA-256."""
         sha256 = await asyncio.to_thread(_sha256, data)
-        await self._put(_photo_key(sha256), data)
+        await self._put(_photo_key(photo_id), data)
         return sha256
 
-    async def get_photo(self, sha256: str) -> bytes:
+    async def get_photo(self, photo_id: str) -> bytes:
         """Raises LookupError when the bytes are gone."""
-        data = await self._get(_photo_key(sha256))
+        data = await self._get(_photo_key(photo_id))
         if data is None:
-            raise LookupError(f"photo {sha256} is not in the store")
+            raise LookupError(f"photo {photo_id} is not in the store")
         return data
 
     async def put_picture(self, kind: Picture, photo_id: str, data: bytes) -> None:
         """Keep a picture that was derived from a photo of ours."""
-        await self._put(f"{kind}s/{photo_id}.webp", data)
+        await self._put(_picture_key(kind, photo_id), data)
 
     async def get_picture(self, kind: Picture, photo_id: str) -> bytes | None:
-        return await self._get(f"{kind}s/{photo_id}.webp")
+        return await self._get(_picture_key(kind, photo_id))
+
+    async def erase(self, photo_id: str) -> int:
+        """Remove the photo and every picture made from it; answers how many files there were."""
+        keys = [_photo_key(photo_id), *(_picture_key(kind, photo_id) for kind in PICTURES)]
+        return sum([await self._delete(key) for key in keys])
+
+    async def _delete(self, key: str) -> bool:
+        try:
+            await obstore.head_async(self._store, key)  # an S3 store says nothing about deleting what is not there
+            await obstore.delete_async(self._store, key)
+        except FileNotFoundError:
+            return False
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise _unreachable() from error
+        return True
 
     async def _put(self, key: str, data: bytes) -> None:
         try:
@@ -71,10 +89,14 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _photo_key(sha256: str) -> str:
-    if not _HEX.fullmatch(sha256):
-        raise ValueError("not a SHA-256")
-    return f"photos/{sha256[:2]}/{sha256}"  # two letters keep folders small
+def _photo_key(photo_id: str) -> str:
+    if not ids.valid("pho", photo_id):
+        raise ValueError("not a photo's id")
+    return f"photos/{photo_id[-2:]}/{photo_id}"  # two letters keep folders small
+
+
+def _picture_key(kind: Picture, photo_id: str) -> str:
+    return f"{kind}s/{photo_id}.webp"
 
 
 def _unreachable() -> NotReady:

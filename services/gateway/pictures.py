@@ -36,8 +36,8 @@ class Pictures:
 
     async def _original(self, photo: Photo) -> bytes:
         try:
-            return await self._photos.get_photo(photo.sha256 or "")
-        except (LookupError, ValueError):
+            return await self._photos.get_photo(photo.id)
+        except LookupError:
             raise NotFound("The photo's bytes are no longer kept") from None
 
 

@@ -122,9 +122,10 @@ async def _problem(runtime: Runtime, photo: Received) -> Problem | None:
 
 
 async def _keep(runtime: Runtime, photo: Received, problem: Problem | None) -> NewPhoto:
+    photo_id = ids.new("pho")
     if problem is not None:
-        return NewPhoto(ids.new("pho"), None, photo.size, failures.embedded(problem))
-    return NewPhoto(ids.new("pho"), await runtime.photos.put_photo(await photo.read()), photo.size)
+        return NewPhoto(photo_id, None, photo.size, failures.embedded(problem))
+    return NewPhoto(photo_id, await runtime.photos.put_photo(photo_id, await photo.read()), photo.size)
 
 
 def _none_usable(problems: list[Problem]) -> Problem:
