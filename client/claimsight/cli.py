@@ -1,0 +1,110 @@
+"""`claimsight`: the command line over the public API."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from claimsight import show
+from claimsight.client import DEFAULT_URL, LONGEST_WAIT_S, Claimsight
+from claimsight.errors import ClaimsightError
+from claimsight.models import Claim, Job
+
+app = typer.Typer(
+    help="Vehicle damage on claim photos: what, where, on which part, how sure, and whether a person should look.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+Url = Annotated[str, typer.Option("--url", envvar="CLAIMSIGHT_URL", help="where the gateway is")]
+Key = Annotated[str | None, typer.Option("--key", envvar="CLAIMSIGHT_API_KEY", help="API key, where one is needed")]
+Photos = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="of one claim")]
+
+
+@app.command()
+def assess(
+    *,
+    photos: Photos,
+    overlays: Annotated[
+        Path | None, typer.Option(help="folder for the photos with their findings drawn on them")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="your own reference of the claim")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the claim as JSON")] = False,
+    timeout: Annotated[float, typer.Option(help="seconds to wait for the end")] = 600,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Send PHOTOS as one claim and show what is on them."""
+    with Claimsight(url, key) as client:
+        with Console(stderr=True).status("sending ...") as status:
+            claim = client.submit(*photos, external_ref=reference, wait_s=min(LONGEST_WAIT_S, int(timeout)))
+
+            def changed(now: Claim) -> None:
+                status.update(f"{now.id} {now.status} {now.progress.done}/{now.progress.total}" if now.progress else "")
+
+            claim = client.finished(claim, timeout_s=timeout, on_change=changed)
+        if as_json:
+            print(claim.model_dump_json(indent=2))
+        else:
+            console.print(show.claim(claim, [photo.name for photo in photos]))
+        if overlays:
+            _save_overlays(client, claim, photos, overlays)
+    if claim.status != "succeeded":
+        raise typer.Exit(1)
+
+
+@app.command()
+def jobs(
+    *,
+    job: Annotated[
+        str | None, typer.Argument(help="id of a claim or a batch; without one, the newest are listed")
+    ] = None,
+    status: Annotated[str | None, typer.Option(help="only claims with this status")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="claims listed")] = 20,
+    cancel: Annotated[bool, typer.Option("--cancel", help="cancel the named one")] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Show claims and batches: the newest, or the one named."""
+    with Claimsight(url, key) as client:
+        if job is None:
+            found: list[Job] = [*client.batches.list()[:limit]] if status is None else []
+            for claim, _ in zip(client.claims(status=status), range(limit), strict=False):
+                found.append(claim)
+            console.print(show.jobs(found) if found else "Nothing has been sent yet.")
+        elif job.startswith("bat_"):
+            console.print(show.jobs([client.batches.cancel(job) if cancel else client.batches.get(job)]))
+        else:
+            claim = client.cancel(job) if cancel else client.claim(job)
+            console.print(show.claim(claim, []))
+
+
+def _save_overlays(client: Claimsight, claim: Claim, photos: list[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for position, (photo, file) in enumerate(zip(claim.photos, photos, strict=False), start=1):
+        picture = client.picture(photo)
+        if picture:
+            path = folder / f"{position:02d}-{file.stem}.webp"
+            path.write_bytes(picture)
+            Console(stderr=True).print(f"saved {path}", markup=False)
+
+
+def main() -> None:
+    """The entry point: what goes wrong is one red sentence and status 1, never a traceback."""
+    try:
+        app()
+    except ClaimsightError as error:
+        show.problem(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
