@@ -53,6 +53,18 @@ class BodyTimeout(Problem):
     slug, title, status = "body-timeout", "The body came too slowly", 408
 
 
+class ReviewHeld(Problem):
+    slug, title, status = "review-held", "Somebody else is reviewing this", 409
+
+
+class ReviewChanged(Problem):
+    slug, title, status = "review-changed", "This was reviewed meanwhile", 412
+
+
+class PreconditionRequired(Problem):
+    slug, title, status = "precondition-required", "If-Match is missing", 428
+
+
 class PayloadTooLarge(Problem):
     slug, title, status = "payload-too-large", "The upload is too large", 413
 
