@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
-from services.common.jobs.worker import Later
+from services.common.jobs.worker import GiveWay, Later
 from services.common.serving.context import RequestContext, bound
 from services.common.serving.errors import NotFound, Problem
 from services.common.vision.photo import PhotoError
@@ -24,16 +25,21 @@ _PHOTOS_AT_ONCE = 2  # one is decoded while another is at a model; more would on
 _LONGEST_PAUSE_S = 30
 
 
-async def work(runtime: Runtime, claim_id: str) -> None:
+async def _alone() -> bool:
+    return False
+
+
+async def work(runtime: Runtime, claim_id: str, turn_ended: Callable[[], Awaitable[bool]] = _alone) -> None:
     """Bring the claim as far as possible. Safe to run any number of times, by any number of workers.
 
-    Raises Later while a model service is out of order and the claim may still wait for it.
+    `turn_ended` is asked after each photo. Raises GiveWay where another claim comes before the rest of this one, and
+    Later while a model service is out of order and the claim may still wait for it.
     """
     with bound(RequestContext(claim_id)):
         try:
             attempt = await runtime.claims.begin(claim_id)
             await runtime.signals.publish(claim_id)
-            await _attempt(runtime, claim_id, attempt)
+            await _attempt(runtime, claim_id, attempt, turn_ended)
         except StaleAttempt:
             log.info("claim is finished or in other hands")
         finally:
@@ -54,15 +60,21 @@ async def give_up(runtime: Runtime, claim_id: str, why: str) -> None:
     await runtime.signals.publish(claim_id)
 
 
-async def _attempt(runtime: Runtime, claim_id: str, attempt: int) -> None:
+async def _attempt(runtime: Runtime, claim_id: str, attempt: int, turn_ended: Callable[[], Awaitable[bool]]) -> None:
     claim = await _load(runtime, claim_id)
-    turn = asyncio.Semaphore(_PHOTOS_AT_ONCE)
+    hands = asyncio.Semaphore(_PHOTOS_AT_ONCE)
+    over = unfinished = False
 
     async def one(photo: models.Photo) -> None:
-        async with turn:
+        nonlocal over, unfinished
+        async with hands:
+            if over:
+                unfinished = True
+                return
             outcome = await _outcome(runtime, claim_id, photo)
             await runtime.claims.write_photo(claim_id, attempt, photo.id, outcome)
             await runtime.signals.publish(claim_id)
+            over = await turn_ended() or over
 
     waiting = [photo for photo in claim.photos if photo.status == "queued"]
     # Every photo gets its chance before the first failure counts: what succeeded is kept for the next attempt.
@@ -73,6 +85,8 @@ async def _attempt(runtime: Runtime, claim_id: str, attempt: int) -> None:
             raise error
     if problems:
         await _put_off(runtime, claim, attempt, problems[0])
+    elif unfinished:
+        raise GiveWay
     else:
         await _finish(runtime, claim_id, attempt)
 

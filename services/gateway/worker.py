@@ -8,7 +8,7 @@ from contextlib import suppress
 import structlog
 
 from services.common.jobs.payload import CLAIMS, ClaimJob
-from services.common.jobs.worker import JobWorker
+from services.common.jobs.worker import JobWorker, Turn
 from services.common.serving.errors import Problem
 from services.gateway import claim_job
 from services.gateway.runtime import Runtime
@@ -44,8 +44,8 @@ class ClaimWorker:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _work(self, data: dict[str, str]) -> None:
-        await claim_job.work(self._runtime, ClaimJob.from_json(data).claim_id)
+    async def _work(self, data: dict[str, str], turn: Turn) -> None:
+        await claim_job.work(self._runtime, ClaimJob.from_json(data).claim_id, turn.ended)
 
     async def _dead(self, data: dict[str, str], reason: str) -> None:
         await claim_job.give_up(self._runtime, ClaimJob.from_json(data).claim_id, reason)
@@ -66,10 +66,10 @@ class ClaimWorker:
 
 async def requeue(runtime: Runtime, *, older_than_ms: int) -> None:
     """Queue every unfinished claim that the queue does not know: it lost its memory, or never heard of it."""
-    for claim_id in await runtime.claims.unfinished(older_than_ms=older_than_ms):
-        state = await runtime.queue.state(claim_id)
+    for claim in await runtime.claims.unfinished(older_than_ms=older_than_ms):
+        state = await runtime.queue.state(claim.id)
         if state == "unknown":
-            log.info("queueing a claim again", claim=claim_id)
-            await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json())
+            log.info("queueing a claim again", claim=claim.id)
+            await runtime.queue.add(claim.id, ClaimJob(claim.id).to_json(), claim.share)
         elif state == "failed":  # dead, and whoever should have told the records died too
-            await claim_job.give_up(runtime, claim_id, "its job failed for good")
+            await claim_job.give_up(runtime, claim.id, "its job failed for good")

@@ -1,4 +1,4 @@
-"""A bounded job queue on BullMQ: one job per id, at least once, never more waiting than `limit`."""
+"""A bounded job queue on BullMQ: one job per id, at least once, never more waiting than `limit`, and fair."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.common.jobs.connection import PREFIX
+from services.common.jobs.turns import NOBODYS, Share, Turns
 from services.common.serving.errors import NotReady, QueueFull
 
 _UNFINISHED = ("wait", "prioritized", "delayed", "active", "paused")
+_BEGUN = ("wait", "delayed", "active", "paused")  # jobs that had a turn already, or were taken from a dead worker
 
 
 class JobQueue:
@@ -34,11 +36,14 @@ class JobQueue:
             "removeOnFail": {"count": 1000},
         }
         self._queue = Queue(name, {"connection": redis, "prefix": PREFIX})
+        self._turns = Turns(redis, name)
 
-    async def add(self, job_id: str, data: Mapping[str, str]) -> None:
-        """Queue a job; a job with this id that is still known is left as it is."""
+    async def add(self, job_id: str, data: Mapping[str, str], share: Share = NOBODYS) -> None:
+        """Queue a job where its share's turn is; a job with this id that is still known is left as it is."""
         try:
-            await self._queue.add(self._queue.name, dict(data), {**self._options, "jobId": job_id})
+            priority = await self._turns.next(share)
+            options = {**self._options, "jobId": job_id, "priority": priority}
+            await self._queue.add(self._queue.name, dict(data), options)
         except (RedisError, OSError) as error:
             raise _unreachable() from error
 
@@ -58,14 +63,23 @@ class JobQueue:
 
     @asynccontextmanager
     async def room(self) -> AsyncIterator[None]:
-        """Hold one place while an upload is read, so that many at once cannot overshoot; raises QueueFull."""
+        """Hold one place while an upload is read, so that many at once cannot overshoot; raises QueueFull.
+
+        Batches that wait behind all interactive work take no place away from it.
+        """
         self._arriving += 1
         try:
-            if await self.depth() + self._arriving > self._limit:
+            if await self._interactive() + self._arriving > self._limit:
                 raise QueueFull(f"{self._limit} jobs are waiting already; send this again a little later")
             yield
         finally:
             self._arriving -= 1
+
+    async def _interactive(self) -> int:
+        try:
+            return int(await self._queue.getJobCountByTypes(*_BEGUN)) + await self._turns.interactive()
+        except (RedisError, OSError) as error:
+            raise _unreachable() from error
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -19,12 +19,16 @@ class Base(DeclarativeBase):
 
 
 class Claim(Base):
-    """One claim. `attempt` counts the workers that began it: only the latest may write (see `store.py`)."""
+    """One claim. `attempt` counts the workers that began it: only the latest may write (see `store.py`).
+
+    `lane` is "interactive", or "batch" where it waits behind all interactive claims.
+    """
 
     __tablename__ = "claims"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant: Mapped[str] = mapped_column(String(64), default="default", server_default="default")
+    lane: Mapped[str] = mapped_column(String(16), default="interactive", server_default="interactive")
     status: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=0)
     external_ref: Mapped[str | None] = mapped_column(String(200))

@@ -15,6 +15,7 @@ from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import selectinload
 
+from services.common.jobs.turns import Share
 from services.gateway import schemas
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
@@ -36,6 +37,14 @@ class NewPhoto:
     sha256: str | None
     bytes: int
     error: schemas.Error | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An accepted claim that is not final, and what the queue must know about it."""
+
+    id: str
+    share: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +139,15 @@ class ClaimStore:
             return int((await connection.execute(query)).scalar_one())
 
     @whole
-    async def unfinished(self, *, older_than_ms: int, limit: int = 1000) -> Sequence[str]:
-        """Ids of accepted claims that are not final, oldest first: what the queue must know."""
-        query = select(Claim.id).where(Claim.status.in_(_OPEN), Claim.created_at < now_ms() - older_than_ms)
+    async def unfinished(self, *, older_than_ms: int, limit: int = 1000) -> Sequence[Unfinished]:
+        """Accepted claims that are not final, interactive ones first and then the oldest."""
+        photos = select(func.count()).where(Photo.claim_id == Claim.id, Photo.status == "queued").scalar_subquery()
+        query = select(Claim.id, Claim.tenant, Claim.lane, photos).where(
+            Claim.status.in_(_OPEN), Claim.created_at < now_ms() - older_than_ms
+        )
         async with self._reading.connect() as connection:
-            return (await connection.execute(query.order_by(Claim.id).limit(limit))).scalars().all()
+            rows = await connection.execute(query.order_by(Claim.lane.desc(), Claim.id).limit(limit))
+            return [Unfinished(row[0], Share(row[1], row[3], batch=row[2] == "batch")) for row in rows]
 
     @whole
     async def begin(self, claim_id: str) -> int:

@@ -15,11 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
 from services.common.jobs.payload import ClaimJob
+from services.common.jobs.turns import Share
 from services.common.serving import errors
 from services.common.serving.disconnect import while_connected
 from services.common.serving.errors import NotReady, PayloadTooLarge, Problem
 from services.common.vision.photo import PhotoError, check_photo
 from services.gateway import failures, fields, ids, schemas
+from services.gateway.callers import DEFAULT_TENANT
 from services.gateway.records.store import NewPhoto
 from services.gateway.routes.deps import Running
 from services.gateway.routes.waiting import HEADERS, final, preferred_wait, respond, wait_for_end
@@ -102,7 +104,7 @@ async def _accept(runtime: Runtime, upload: Upload) -> str:
     claim_id = ids.new("clm")
     await runtime.claims.accept(claim_id, photos, external_ref=reference, metadata=metadata)
     try:
-        await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json())
+        await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json(), Share(DEFAULT_TENANT, len(photos)))
     except NotReady:
         log.warning("claim accepted while the queue is away; a worker queues it from the records", claim=claim_id)
     return claim_id

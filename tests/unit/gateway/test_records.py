@@ -145,7 +145,9 @@ async def test_unfinished_claims_are_known_without_the_queue(store: ClaimStore) 
     waiting, running, finished = [(await accepted(store))[0] for _ in range(3)]
     await store.begin(running)
     await store.finish(finished, await store.begin(finished), summary=examples.summary())
-    assert set(await store.unfinished(older_than_ms=-1000)) == {waiting, running}
+    found = await store.unfinished(older_than_ms=-1000)
+    assert {claim.id for claim in found} == {waiting, running}
+    assert {claim.share.tenant for claim in found} == {"default"} and all(claim.share.photos > 0 for claim in found)
     assert await store.unfinished(older_than_ms=60_000) == []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,10 +13,9 @@ from services.common.jobs.connection import asking, listening
 from services.common.jobs.payload import CLAIMS, ClaimJob
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.signals import Signals
-from services.common.jobs.worker import JobWorker, Later
+from services.common.jobs.turns import Share
+from services.common.jobs.worker import GiveWay, Handler, JobWorker, Later, Turn
 from services.common.serving.errors import NotReady, QueueFull
-
-Handler = Callable[[dict[str, str]], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -29,12 +28,14 @@ async def queue(url: str, limit: int = 100, attempts: int = 5) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def worker(url: str, handler: Handler, dead: list[tuple[str, str]] | None = None) -> AsyncIterator[JobWorker]:
+async def worker(
+    url: str, handler: Handler, dead: list[tuple[str, str]] | None = None, *, lock_seconds: float = 2
+) -> AsyncIterator[JobWorker]:
     async def on_dead(data: dict[str, str], reason: str) -> None:
         if dead is not None:
             dead.append((data["claim_id"], reason))
 
-    running = JobWorker(url, CLAIMS, handler, on_dead, lock_seconds=2)
+    running = JobWorker(url, CLAIMS, handler, on_dead, lock_seconds=lock_seconds)
     task = asyncio.create_task(running.run())
     try:
         yield running
@@ -52,7 +53,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 async def test_a_job_reaches_a_worker_with_its_payload(url: str) -> None:
     seen: list[ClaimJob] = []
 
-    async def handle(data: dict[str, str]) -> None:
+    async def handle(data: dict[str, str], turn: Turn) -> None:
         seen.append(ClaimJob.from_json(data))
 
     async with queue(url) as jobs, worker(url, handle):
@@ -66,7 +67,7 @@ async def test_the_same_id_is_queued_once(url: str) -> None:
         for _ in range(3):
             await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         assert await jobs.depth() == 1
-        assert await jobs.state("clm_1") == "waiting"
+        assert await jobs.state("clm_1") == "prioritized"
         assert await jobs.state("clm_2") == "unknown"
 
 
@@ -85,7 +86,7 @@ async def test_a_failing_job_is_tried_again_and_reported_dead_only_at_the_end(ur
     tries: list[str] = []
     dead: list[tuple[str, str]] = []
 
-    async def handle(data: dict[str, str]) -> None:
+    async def handle(data: dict[str, str], turn: Turn) -> None:
         tries.append(data["claim_id"])
         raise RuntimeError("broken")
 
@@ -99,7 +100,7 @@ async def test_a_failing_job_is_tried_again_and_reported_dead_only_at_the_end(ur
 async def test_a_job_put_off_comes_back_without_losing_an_attempt(url: str) -> None:
     tries: list[str] = []
 
-    async def handle(data: dict[str, str]) -> None:
+    async def handle(data: dict[str, str], turn: Turn) -> None:
         tries.append(data["claim_id"])
         if len(tries) < 3:
             raise Later(0.05, "the classifier is starting")
@@ -122,7 +123,7 @@ async def test_a_lost_server_is_a_clear_error_and_not_a_hanging_request() -> Non
 async def test_stopping_lets_a_running_job_finish(url: str) -> None:
     started, done = asyncio.Event(), asyncio.Event()
 
-    async def handle(data: dict[str, str]) -> None:
+    async def handle(data: dict[str, str], turn: Turn) -> None:
         started.set()
         await asyncio.sleep(0.3)
         done.set()
@@ -134,10 +135,10 @@ async def test_stopping_lets_a_running_job_finish(url: str) -> None:
         assert done.is_set()
 
 
-async def test_stopping_does_not_wait_for_a_job_that_hangs(url: str) -> None:
+async def test_stopping_does_not_wait_for_a_job_that_hangs_and_gives_it_back(url: str) -> None:
     started = asyncio.Event()
 
-    async def handle(data: dict[str, str]) -> None:
+    async def handle(data: dict[str, str], turn: Turn) -> None:
         started.set()
         await asyncio.sleep(3600)
 
@@ -146,13 +147,13 @@ async def test_stopping_does_not_wait_for_a_job_that_hangs(url: str) -> None:
         await started.wait()
         async with asyncio.timeout(5):
             await running.stop(grace_seconds=0.2)
-        assert await jobs.state("clm_1") == "active"  # until its lock runs out and another worker takes it
+        assert await jobs.state("clm_1") in ("delayed", "waiting", "prioritized")  # the next worker takes it at once
 
 
 async def test_a_worker_goes_on_after_the_server_forgot_everything(url: str) -> None:
     seen: list[str] = []
 
-    async def handle(data: dict[str, str]) -> None:
+    async def handle(data: dict[str, str], turn: Turn) -> None:
         seen.append(data["claim_id"])
 
     async with queue(url) as jobs, worker(url, handle):
@@ -174,3 +175,110 @@ async def test_a_published_change_wakes_whoever_waits_for_it(url: str) -> None:
             assert not other.is_set()
     finally:
         await signals.close()
+
+
+async def test_a_claim_of_a_flooded_queue_is_taken_next_when_another_tenant_sent_it(url: str) -> None:
+    async with queue(url) as jobs:
+        await put(jobs, "noisy", 20)
+        await put(jobs, "quiet", 1)
+        assert (await order(url, 21)).index("quiet-0") == 1
+
+
+async def test_two_tenants_that_flood_are_served_in_turns_however_late_one_of_them_began(url: str) -> None:
+    async with queue(url) as jobs:
+        await put(jobs, "first", 10)
+        await put(jobs, "second", 10)
+        tenants = [name.partition("-")[0] for name in await order(url, 20)]
+    assert all({*pair} == {"first", "second"} for pair in zip(tenants[::2], tenants[1::2], strict=True))
+
+
+async def test_a_tenant_with_large_claims_gets_no_more_photos_than_one_with_small_ones(url: str) -> None:
+    async with queue(url) as jobs:
+        await put(jobs, "large", 3, photos=10)
+        await put(jobs, "small", 30)
+        names = await order(url, 33)
+    small_ones_before = [sum(name.startswith("small") for name in names[: names.index(f"large-{n}")]) for n in (1, 2)]
+    assert all(abs(before - 10 * n) <= 1 for n, before in enumerate(small_ones_before, 1))
+
+
+async def test_interactive_work_comes_before_every_batch(url: str) -> None:
+    async with queue(url) as jobs:
+        await put(jobs, "bulk", 5, batch=True)
+        await put(jobs, "person", 3)
+        names = await order(url, 8)
+    assert [name.partition("-")[0] for name in names] == ["person"] * 3 + ["bulk"] * 5
+
+
+async def test_a_batch_takes_no_room_from_interactive_work(url: str) -> None:
+    async with queue(url, limit=2) as jobs:
+        await put(jobs, "bulk", 5, batch=True)
+        async with jobs.room():
+            pass
+        await put(jobs, "person", 2)
+        with pytest.raises(QueueFull):
+            async with jobs.room():
+                pass
+
+
+async def test_a_large_claim_gives_way_between_two_photos_and_goes_on_where_it_was(url: str) -> None:
+    """Ten photos of one tenant are being worked on when another's claim comes: it waits for one photo, not for ten."""
+    log: list[str] = []
+    done = 0
+    reached = asyncio.Event()
+
+    async def handle(data: dict[str, str], turn: Turn) -> None:
+        nonlocal done
+        name = data["claim_id"]
+        if name == "quiet-0":
+            log.append(name)
+            return
+        while done < 10:
+            log.append(name)
+            done += 1
+            if done == 3:
+                reached.set()
+                await arrived.wait()
+            if await turn.ended():
+                raise GiveWay
+
+    arrived = asyncio.Event()
+    async with queue(url) as jobs, worker(url, handle):
+        await put(jobs, "noisy", 1, photos=10)
+        await reached.wait()
+        await put(jobs, "quiet", 1)
+        arrived.set()
+        await until(lambda: len(log) == 11)
+    assert log == ["noisy-0"] * 3 + ["quiet-0"] + ["noisy-0"] * 7
+
+
+async def test_a_job_that_runs_longer_than_its_lock_is_never_taken_for_a_dead_workers(url: str) -> None:
+    runs: list[str] = []
+
+    async def handle(data: dict[str, str], turn: Turn) -> None:
+        runs.append(data["claim_id"])
+        await asyncio.sleep(2.5)
+
+    async with queue(url) as jobs, worker(url, handle, lock_seconds=1), worker(url, handle, lock_seconds=1):
+        await put(jobs, "slow", 1)
+        await until(lambda: bool(runs))
+        await asyncio.sleep(2.8)
+        assert await jobs.state("slow-0") == "unknown"  # finished and forgotten
+    assert runs == ["slow-0"]
+
+
+async def put(jobs: JobQueue, tenant: str, count: int, photos: int = 1, batch: bool = False) -> None:
+    for number in range(count):
+        name = f"{tenant}-{number}"
+        await jobs.add(name, ClaimJob(name).to_json(), Share(tenant, photos, batch))
+
+
+async def order(url: str, count: int) -> list[str]:
+    """The jobs in the order in which a worker takes them, one at a time."""
+    names: list[str] = []
+
+    async def handle(data: dict[str, str], turn: Turn) -> None:
+        names.append(data["claim_id"])
+
+    async with worker(url, handle):
+        await until(lambda: len(names) == count)
+    return names
