@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def to_onnx(model: nn.Module, sample: Tensor, name: str, outputs: tuple[str, ...
             external_data=False,
             verbose=False,
         )
-        data = path.read_bytes()
+        data = _without_traces(path.read_bytes())
     for n in BATCHES:
         with torch.no_grad():
             wanted = [t.numpy() for t in model(sample[:n])]
@@ -57,6 +58,18 @@ def to_onnx(model: nn.Module, sample: Tensor, name: str, outputs: tuple[str, ...
                     f"{output} at batch {n}: shape {a.shape} became {b.shape}, largest difference {worst:.2g}"
                 )
     return data
+
+
+def _without_traces(data: bytes) -> bytes:
+    """The graph without the exporter's notes, which name source files by their paths on this machine."""
+    model = onnx.load_model_from_string(data)
+    del model.metadata_props[:]
+    for thing in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del thing.metadata_props[:]
+        thing.doc_string = ""
+    for weight in model.graph.initializer:
+        del weight.metadata_props[:]
+    return bytes(model.SerializeToString())
 
 
 def session(data: bytes, threads: int = 0) -> ort.InferenceSession:

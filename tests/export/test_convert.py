@@ -1,0 +1,100 @@
+"""Packs in half precision and INT8 keep what they promise, or are not written."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.train
+
+from torch import Tensor, nn  # noqa: E402
+
+from export.convert.to_fp16 import KEPT_IN_FP32, to_fp16  # noqa: E402
+from export.convert.to_int8 import kept_in_fp32, to_int8  # noqa: E402
+from export.convert.to_onnx import run, to_onnx  # noqa: E402
+
+SIZE = 16
+
+
+class Small(nn.Module):
+    """A convolution that a clip cuts off, attention between positions, and two heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Sequential(nn.Conv2d(3, 16, 3, stride=4), nn.ReLU6(), nn.Conv2d(16, 16, 1))
+        self.norm, self.mix, self.head = nn.LayerNorm(16), nn.Linear(16, 16), nn.Linear(16, 4)
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv(crops.permute(0, 3, 1, 2).to(self.head.weight.dtype) / 64)
+        tokens = self.norm(self.mix(x.flatten(2).transpose(1, 2)))
+        attention = (tokens @ tokens.transpose(1, 2)).softmax(-1)
+        return self.head((attention @ tokens).mean(1)), attention
+
+
+@pytest.fixture(scope="module")
+def rows() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (16, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def graph(rows: NDArray[np.uint8]) -> bytes:
+    return to_onnx(Small(), torch.from_numpy(rows), "crops", ("logits", "attention"))
+
+
+def test_a_graph_tells_nothing_of_the_machine_that_made_it(graph: bytes) -> None:
+    assert b".py" not in graph
+    assert b"/export/" not in graph
+
+
+def test_half_weights_keep_inputs_outputs_and_answers(graph: bytes, rows: NDArray[np.uint8]) -> None:
+    half = to_fp16(graph)
+    session = ort.InferenceSession(half, providers=["CPUExecutionProvider"])
+    assert [i.type for i in session.get_inputs()] == ["tensor(uint8)"]
+    assert {o.type for o in session.get_outputs()} == {"tensor(float)"}
+    for n in (1, 16):  # the batch stays dynamic
+        for wanted, given in zip(run(graph, {"crops": rows[:n]}), run(half, {"crops": rows[:n]}), strict=True):
+            assert wanted.shape == given.shape
+            assert np.abs(wanted - given).max() < 0.01
+
+
+def test_normalisation_and_softmax_stay_in_single_precision(graph: bytes) -> None:
+    model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(to_fp16(graph)))
+    types = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+    kept = [node for node in model.graph.node if node.op_type in KEPT_IN_FP32]
+    assert {"LayerNormalization", "Softmax"} <= {node.op_type for node in kept}
+    assert {types[node.output[0]] for node in kept} == {onnx.TensorProto.FLOAT}
+    products = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm")]
+    assert {types[node.output[0]] for node in products} == {onnx.TensorProto.FLOAT16}
+
+
+def test_int8_quantises_what_has_weights_and_nothing_else(graph: bytes, rows: NDArray[np.uint8]) -> None:
+    small = to_int8(graph, rows)
+    model = onnx.load_model_from_string(small)
+    weights = {w.name: w for w in model.graph.initializer}
+    dequantised = [n for n in model.graph.node if n.op_type == "DequantizeLinear"]
+    scales = [weights[n.input[1]] for n in dequantised if n.input[1] in weights]
+    assert any(len(scale.dims) == 1 and scale.dims[0] == 16 for scale in scales), "no scale per channel"
+    quantised = {n.output[0] for n in dequantised}
+    products = [n for n in model.graph.node if n.op_type in ("Conv", "MatMul", "Gemm")]
+    free = [n for n in products if not quantised & set(n.input)]
+    assert (
+        len(products) - len(free) == 2
+    )  # the convolutions; not products of activations, not what is last before an output
+    for n in (1, 16):
+        wanted, given = run(graph, {"crops": rows[:n]}), run(small, {"crops": rows[:n]})
+        off = np.linalg.norm(wanted[0] - given[0]) / np.linalg.norm(wanted[0])
+        assert off < 0.1
+
+
+def test_the_last_weights_before_each_output_and_products_of_activations_are_kept(graph: bytes) -> None:
+    model = onnx.load_model_from_string(graph)
+    by_name = {n.name: n for n in model.graph.node}
+    constant = {w.name for w in model.graph.initializer}
+    kept = [by_name[name] for name in kept_in_fp32(model, ["logits"])]
+    assert sum(not constant & set(n.input[1:2]) for n in kept) == 2  # tokens x tokens, attention x tokens
+    assert sum(bool(constant & set(n.input[1:2])) for n in kept) == 1  # the head
