@@ -7,7 +7,7 @@ from typing import Literal
 
 from ulid import ULID
 
-Kind = Literal["clm", "pho", "fnd"]
+Kind = Literal["clm", "pho", "fnd", "rev", "lse"]
 _ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"  # Crockford's base 32, 128 bits
 
 

@@ -59,7 +59,7 @@ def photo(row: models.Photo) -> schemas.Photo:
             "width": row.width,
             "height": row.height,
             "vehicle": row.view.get("vehicle"),
-            "findings": [finding.document for finding in row.findings],
+            "findings": [finding(each) for each in row.findings],
             "parts": row.view.get("parts", []),
             "lookalikes": row.view.get("lookalikes", []),
             "reasons": row.reasons,
@@ -68,6 +68,19 @@ def photo(row: models.Photo) -> schemas.Photo:
             "links": links,
         }
     )
+
+
+def finding(row: models.Finding) -> schemas.Finding:
+    """As the models left it, or as the person says whose decision stands: `reject` keeps the name that was denied."""
+    made = schemas.Finding.model_validate(row.document)
+    if row.review is None:
+        return made
+    decided = row.review
+    changes = {name: decided[name] for name in ("damage", "display", "title", "part", "confidence")}
+    review = {name: decided[name] for name in ("id", "action", "reviewer")}
+    review |= {"at": to_datetime(decided["at"]), "before": {"damage": made.damage, "part": row.document["part"]}}
+    changes |= {"title_confidence": decided["confidence"], "route": "auto", "reasons": [], "review": review}
+    return schemas.Finding.model_validate(row.document | changes)
 
 
 def _models(photos: list[models.Photo]) -> dict[str, ModelRef]:

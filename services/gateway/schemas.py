@@ -19,6 +19,7 @@ PhotoStatus = Literal["queued", "succeeded", "failed"]
 Route = Literal["auto", "review"]
 Size = Literal["small", "medium", "large"]
 Side = Literal["left", "right", "center"]
+Action = Literal["accept", "correct", "reject"]
 
 
 class Api(BaseModel):
@@ -101,6 +102,16 @@ class Opinion(Api):
     gates: list[float]
 
 
+class Reviewed(Api):
+    """A person's decision. `before` is what the models had said: their `damage` and `part`."""
+
+    id: str
+    action: Action
+    at: datetime
+    reviewer: str | None
+    before: dict[str, Any]
+
+
 class Finding(Api):
     """One damage on one photo.
 
@@ -133,6 +144,9 @@ class Finding(Api):
     confidence: float
     route: Route
     reasons: list[Reason]
+    review: Reviewed | None = Field(
+        None, description="What a person decided; damage and part are then theirs, and `reject` means: no damage"
+    )
 
 
 class Photo(Api):

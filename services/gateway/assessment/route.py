@@ -9,8 +9,16 @@ from services.gateway.schemas import DamagedPart, Finding, Photo, Reason, Summar
 
 
 def summarise(photos: Sequence[Photo]) -> Summary:
-    """`auto` only where nothing at all asks for a person: no finding, no photo, not the claim as a whole."""
-    findings = [finding for photo in photos for finding in photo.findings]
+    """`auto` only where nothing at all asks for a person: no finding, no photo, not the claim as a whole.
+
+    What a person has rejected is no damage; that all of it was rejected is an answer, and not the doubt `no_damage`.
+    """
+    findings = [
+        finding
+        for photo in photos
+        for finding in photo.findings
+        if finding.review is None or finding.review.action != "reject"
+    ]
     reasons = [*_claim_reasons(photos), *_gather(photos, "photo"), *_gather(findings, "finding")]
     return Summary(
         route="review" if reasons else "auto",

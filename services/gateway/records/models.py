@@ -88,3 +88,4 @@ class Finding(Base):
     confidence: Mapped[float] = mapped_column(Double)
     route: Mapped[str] = mapped_column(String(16))
     document: Mapped[Json] = mapped_column()
+    review: Mapped[Json | None] = mapped_column()  # the decision that stands; the document stays as the models left it

@@ -20,6 +20,7 @@ from services.gateway import schemas
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
 from services.gateway.records.models import Claim, Finding, Json, Photo
+from services.gateway.records.reviews import enqueue
 from services.gateway.records.whole import whole
 
 _OPEN = ("queued", "processing")
@@ -210,8 +211,8 @@ class ClaimStore:
             "summary": summary.model_dump() if summary else None,
             "error": error.model_dump() if error else None,
         }
-        async with self._fenced(claim_id, attempt, changes):
-            pass
+        async with self._fenced(claim_id, attempt, changes) as connection:
+            await enqueue(connection, claim_id)
 
     @whole
     async def give_up(self, claim_id: str, error: schemas.Error) -> bool:

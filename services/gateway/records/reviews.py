@@ -1,0 +1,293 @@
+"""Reviewing's verbs: queue, lease, decide, undo. Two people never overwrite each other.
+
+A case is held by a lease that ends by itself, and every change counts its version up. A decision names the version it
+was made on: what was decided elsewhere in between refuses it (Changed) instead of being overwritten, and while
+somebody else holds the case it is refused too (Held).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import selectinload
+
+from services.gateway import ids, schemas
+from services.gateway.assessment.informative import informative
+from services.gateway.records.clock import now_ms
+from services.gateway.records.database import Database
+from services.gateway.records.models import Claim, Finding, Json, Photo
+from services.gateway.records.review_rows import Review, ReviewCase
+from services.gateway.records.whole import whole
+
+
+class NoCase(Exception):
+    """The tenant has no such case."""
+
+
+class Changed(Exception):
+    """The case is not as the caller has seen it: somebody decided, or undid a decision."""
+
+
+class Held(Exception):
+    """Somebody else has the case open; `case` says who and until when."""
+
+    def __init__(self, case: ReviewCase) -> None:
+        super().__init__(case.holder)
+        self.case = case
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A case with everything that is needed to show it."""
+
+    case: ReviewCase
+    claim: Claim  # with its photos and their findings
+    photo: Photo
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided. `after` is what the API shows from now on; `label` what the memory is to learn."""
+
+    action: str
+    before: Json
+    after: Json
+    label: str | None
+    key_id: str | None
+    reviewer: str | None
+
+
+Summarise = Callable[[Claim], schemas.Summary]
+
+
+async def enqueue(connection: AsyncConnection, claim_id: str) -> None:
+    """Put a claim's findings that are routed to review into the queue; part of the claim's last transaction."""
+    query = select(Finding.id, Finding.document, Claim.tenant).join(Claim, Claim.id == Finding.claim_id)
+    found = await connection.execute(query.where(Finding.claim_id == claim_id, Finding.route == "review"))
+    rows = [
+        {
+            "finding_id": finding_id,
+            "claim_id": claim_id,
+            "tenant": tenant,
+            "state": "open",
+            "informative": informative(schemas.Finding.model_validate(document)).score,
+        }
+        for finding_id, document, tenant in found
+    ]
+    if rows:
+        await connection.execute(insert(ReviewCase), rows)
+
+
+class ReviewStore:
+    """Cases and decisions; every method is one transaction and sees one tenant only."""
+
+    def __init__(self, database: Database) -> None:
+        self._reading = database.reading
+        self._writing = database.writing
+
+    @whole
+    async def open(self, tenant: str, finding_id: str) -> Opened:
+        """Raises NoCase."""
+        async with AsyncSession(self._reading) as session:
+            case = await _case(session, tenant, finding_id)
+            return await _opened(session, case)
+
+    @whole
+    async def list(self, tenant: str, *, state: str, limit: int, offset: int) -> Sequence[ReviewCase]:
+        """Cases in the order of the queue: not skipped first, then the most informative."""
+        async with AsyncSession(self._reading) as session:
+            query = _in_order(select(ReviewCase).where(ReviewCase.tenant == tenant, ReviewCase.state == state))
+            return (await session.execute(query.limit(limit).offset(offset))).scalars().all()
+
+    @whole
+    async def take_next(self, tenant: str, holder: str, *, seconds: float) -> Opened | None:
+        """Hold the first case that nobody holds, or None where there is none."""
+        now = now_ms()
+        free = or_(ReviewCase.held_until.is_(None), ReviewCase.held_until <= now)
+        query = _in_order(select(ReviewCase).where(ReviewCase.tenant == tenant, ReviewCase.state == "open", free))
+        async with self._writing.begin() as connection, _session(connection) as session:
+            # Skipping locked rows lets two people who ask at once get two cases (PostgreSQL; SQLite writes in turn).
+            case = (await session.execute(query.limit(1).with_for_update(skip_locked=True))).scalar_one_or_none()
+            if case is None:
+                return None
+            _hold(case, holder, now, seconds)
+            return await _written(session, case)
+
+    @whole
+    async def take(self, tenant: str, finding_id: str, holder: str, lease: str | None, *, seconds: float) -> Opened:
+        """Hold this case, or hold it longer where `lease` already does. Raises NoCase, Held."""
+        async with self._writing.begin() as connection, _session(connection) as session:
+            case = await _case(session, tenant, finding_id, lock=True)
+            now = now_ms()
+            if lease is not None and case.lease == lease:
+                case.held_until = now + round(seconds * 1000)  # no new version: what its holder has seen still holds
+            else:
+                _refuse_if_held(case, lease, now)
+                _hold(case, holder, now, seconds)
+            return await _written(session, case)
+
+    @whole
+    async def release(self, tenant: str, finding_id: str, lease: str, *, skip: bool = False) -> None:
+        """Let go of the case; with `skip` it comes after all that were skipped less often. Raises NoCase, Changed."""
+        async with self._writing.begin() as connection, _session(connection) as session:
+            case = await _case(session, tenant, finding_id, lock=True)
+            if case.lease != lease:
+                raise Changed(finding_id)
+            _let_go(case)
+            case.skips += skip
+            await session.flush()
+
+    @whole
+    async def decide(
+        self, tenant: str, finding_id: str, decision: Decision, *, version: int, lease: str | None, summarise: Summarise
+    ) -> tuple[Opened, Review]:
+        """Write a decision, and the claim's summary as it is with it. Raises NoCase, Changed, Held."""
+        async with self._writing.begin() as connection, _session(connection) as session:
+            case = await _case(session, tenant, finding_id, lock=True)
+            _refuse_if_changed(case, version, "open")
+            _refuse_if_held(case, lease, now_ms())
+            review = Review(
+                id=ids.new("rev"),
+                finding_id=finding_id,
+                claim_id=case.claim_id,
+                tenant=tenant,
+                action=decision.action,
+                key_id=decision.key_id,
+                reviewer=decision.reviewer,
+                created_at=now_ms(),
+                before=decision.before,
+                after=decision.after,
+                label=decision.label,
+                memory="wanted" if decision.label else "none",
+            )
+            session.add(review)
+            case.state, case.review_id = "done", review.id
+            _let_go(case)
+            shown = {**decision.after, "id": review.id, "at": review.created_at, "reviewer": decision.reviewer}
+            return await _concluded(session, case, {**shown, "action": decision.action}, summarise), review
+
+    @whole
+    async def undo(
+        self, tenant: str, finding_id: str, holder: str, *, version: int, seconds: float, summarise: Summarise
+    ) -> tuple[Opened, Review]:
+        """Take the standing decision back and hold the case for another one. Raises NoCase, Changed."""
+        async with self._writing.begin() as connection, _session(connection) as session:
+            case = await _case(session, tenant, finding_id, lock=True)
+            _refuse_if_changed(case, version, "done")
+            review = (await session.execute(select(Review).where(Review.id == case.review_id))).scalar_one()
+            review.undone_at, review.undone_by = now_ms(), holder
+            review.memory = "none" if review.memory == "none" else "unwanted"
+            case.state, case.review_id = "open", None
+            _hold(case, holder, now_ms(), seconds)
+            return await _concluded(session, case, None, summarise), review
+
+    @whole
+    async def history(self, tenant: str, finding_id: str) -> Sequence[Review]:
+        """Every decision on this finding, the newest first."""
+        query = select(Review).where(Review.tenant == tenant, Review.finding_id == finding_id)
+        async with AsyncSession(self._reading) as session:
+            return (await session.execute(query.order_by(Review.id.desc()))).scalars().all()
+
+    @whole
+    async def standing(self, tenant: str, review_ids: Sequence[str]) -> dict[str, str]:
+        """Finding ids of those of these decisions that are the tenant's own and stand."""
+        query = select(Review.id, Review.finding_id).where(
+            Review.tenant == tenant, Review.undone_at.is_(None), Review.id.in_(review_ids)
+        )
+        async with self._reading.connect() as connection:
+            return {review_id: finding_id for review_id, finding_id in await connection.execute(query)}
+
+    @whole
+    async def progress(self, tenant: str, since_ms: int) -> dict[str, int]:
+        """How many cases are `open`, and how many decisions of each action stand that were made since."""
+        waiting = select(func.count()).where(ReviewCase.tenant == tenant, ReviewCase.state == "open")
+        made = select(Review.action, func.count()).where(
+            Review.tenant == tenant, Review.created_at >= since_ms, Review.undone_at.is_(None)
+        )
+        async with self._reading.connect() as connection:
+            counts = {action: count for action, count in await connection.execute(made.group_by(Review.action))}
+            return {**counts, "open": int((await connection.execute(waiting)).scalar_one())}
+
+    @whole
+    async def unsettled(self, *, limit: int = 100) -> Sequence[Review]:
+        """Decisions that the memory does not follow yet, oldest first, whosoever they are."""
+        query = select(Review).where(Review.memory.in_(("wanted", "unwanted"))).order_by(Review.id).limit(limit)
+        async with AsyncSession(self._reading) as session:
+            return (await session.execute(query)).scalars().all()
+
+    @whole
+    async def settled(self, review_id: str, wish: str, memory: str, note: str | None = None) -> None:
+        """Note what the memory did, unless what is wished from it changed meanwhile."""
+        changes = {"memory": memory, "memory_note": note}
+        async with self._writing.begin() as connection:
+            await connection.execute(
+                update(Review).where(Review.id == review_id, Review.memory == wish).values(changes)
+            )
+
+
+def _session(connection: AsyncConnection) -> AsyncSession:
+    """Objects on a transaction that somebody else ends; they stay readable after it."""
+    return AsyncSession(connection, expire_on_commit=False)
+
+
+def _in_order(query: Select[tuple[ReviewCase]]) -> Select[tuple[ReviewCase]]:
+    return query.order_by(ReviewCase.skips, ReviewCase.informative.desc(), ReviewCase.finding_id)
+
+
+async def _case(session: AsyncSession, tenant: str, finding_id: str, *, lock: bool = False) -> ReviewCase:
+    query = select(ReviewCase).where(ReviewCase.finding_id == finding_id, ReviewCase.tenant == tenant)
+    case = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    if case is None:
+        raise NoCase(finding_id)
+    return case
+
+
+def _refuse_if_changed(case: ReviewCase, version: int, state: str) -> None:
+    if case.version != version or case.state != state:
+        raise Changed(case.finding_id)
+
+
+def _refuse_if_held(case: ReviewCase, lease: str | None, now: int) -> None:
+    if case.lease is not None and case.lease != lease and (case.held_until or 0) > now:
+        raise Held(case)
+
+
+def _hold(case: ReviewCase, holder: str, now: int, seconds: float) -> None:
+    case.lease, case.holder, case.held_until = ids.new("lse"), holder, now + round(seconds * 1000)
+    case.version += 1
+
+
+def _let_go(case: ReviewCase) -> None:
+    case.lease = case.holder = case.held_until = None
+    case.version += 1
+
+
+async def _written(session: AsyncSession, case: ReviewCase) -> Opened:
+    await session.flush()
+    return await _opened(session, case)
+
+
+async def _opened(session: AsyncSession, case: ReviewCase) -> Opened:
+    query = select(Claim).where(Claim.id == case.claim_id)
+    claim = (await session.execute(query.options(selectinload(Claim.photos).selectinload(Photo.findings)))).scalar_one()
+    for photo in claim.photos:
+        for finding in photo.findings:
+            if finding.id == case.finding_id:
+                return Opened(case, claim, photo, finding)
+    raise NoCase(case.finding_id)
+
+
+async def _concluded(session: AsyncSession, case: ReviewCase, review: Json | None, summarise: Summarise) -> Opened:
+    """The finding with or without a decision, and the claim's summary made from all of its findings."""
+    # The claim's row is locked first: two decisions on one claim at once each see the other's finding.
+    await session.execute(select(Claim.id).where(Claim.id == case.claim_id).with_for_update())
+    await session.execute(update(Finding).where(Finding.id == case.finding_id).values(review=review))
+    opened = await _written(session, case)
+    summary = summarise(opened.claim)
+    opened.claim.route, opened.claim.summary = summary.route, summary.model_dump(mode="json")
+    await session.flush()
+    return opened
