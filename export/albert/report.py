@@ -24,9 +24,9 @@ from export.labels import load_labels
 from services.common.serving.modelpack import Metric, Pack, load_pack
 
 
-def predictor(pack: Pack, variant: str = "fp32") -> Predict:
+def predictor(pack: Pack, variant: str = "fp32", threads: int = 0) -> Predict:
     """The pack's graph on the plain CPU provider, photo by photo."""
-    runner = session(pack.read(variant))
+    runner = session(pack.read(variant), threads)
 
     def predict(pixels: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         return {

@@ -18,6 +18,7 @@ from export.albert.data import PartSets, Photos
 from export.albert.dataset import PARTS, training_samples
 from export.albert.losses import Batch, Weights, losses
 from export.albert.model import Albert, Preset
+from export.albert.rendered import labelled_parts, predicted_parts, with_fakes
 from export.albert.start import start
 from export.config import load_preset
 from export.labels import load_labels
@@ -53,6 +54,7 @@ class Config:
     frozen: int = (
         7  # stem blocks (up to stride 8) that keep their ImageNet weights: their gradients cost most of a step
     )
+    fakes: float = 0.3  # share of the photos that have a second version with rendered fakes (--parts)
     ema: float = 0.998
     seed: int = 0
 
@@ -147,16 +149,21 @@ def main() -> None:
         "albert-tiny",
         init="an earlier run whose weights to start from",
         classifier="a CropResMoE run on the same backbone, whose damage features the stem is averaged with",
+        parts="a segment pack that finds the parts on photos without part masks, for rendered fakes to lie on",
     )
     config = load_preset(Config, args.preset, minutes=args.minutes)
     labels = load_labels()
     sets = PartSets(labels, PARTS)
     samples, shares = training_samples(args.data, "train", labels, sets, side=STORED, all_licences=args.all_licences)
+    fakes = with_fakes(samples, predicted_parts(args.parts) if args.parts else labelled_parts, share=config.fakes)
+    samples, shares = samples + fakes, shares + [1.0] * len(fakes)
     damages, mapped = sum(len(s.masks) for s in samples), sum(s.parts is not None for s in samples)
-    print(f"{len(samples)} photos, {damages} damages, {mapped} photos with part masks")
+    print(f"{len(samples)} photos ({len(fakes)} with rendered fakes), {damages} instances, {mapped} with part masks")
     model = Albert(config.preset)
     start(model, imagenet=args.weights, run=args.init, classifier=args.classifier)
-    train(config, Photos(samples, labels, sets, best_device()), torch.tensor(shares), args.out, model)
+    photos = Photos(samples, labels, sets, best_device())
+    del samples, fakes  # gigabytes, which `photos` now holds
+    train(config, photos, torch.tensor(shares), args.out, model)
 
 
 if __name__ == "__main__":
