@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Select, func, insert, or_, select, update
+from sqlalchemy import CursorResult, Select, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -220,13 +221,14 @@ class ReviewStore:
             return (await session.execute(query)).scalars().all()
 
     @whole
-    async def settled(self, review_id: str, wish: str, memory: str, note: str | None = None) -> None:
-        """Note what the memory did, unless what is wished from it changed meanwhile."""
+    async def settled(self, review_id: str, wish: str, memory: str, note: str | None = None) -> bool:
+        """Note what the memory did; False where another thing is wished from it by now."""
         changes = {"memory": memory, "memory_note": note}
         async with self._writing.begin() as connection:
-            await connection.execute(
+            done: CursorResult[Any] = await connection.execute(
                 update(Review).where(Review.id == review_id, Review.memory == wish).values(changes)
             )
+            return done.rowcount == 1
 
 
 def _session(connection: AsyncConnection) -> AsyncSession:
@@ -234,7 +236,7 @@ def _session(connection: AsyncConnection) -> AsyncSession:
     return AsyncSession(connection, expire_on_commit=False)
 
 
-def _in_order(query: Select[tuple[ReviewCase]]) -> Select[tuple[ReviewCase]]:
+def _in_order(query: Select[ReviewCase]) -> Select[ReviewCase]:
     return query.order_by(ReviewCase.skips, ReviewCase.informative.desc(), ReviewCase.finding_id)
 
 
