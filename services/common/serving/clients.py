@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import numpy as np
@@ -22,15 +23,23 @@ from services.common.serving.context import current
 from services.common.serving.errors import DeadlineExceeded, NotReady, Problem
 from services.common.serving.problems import TYPE_PREFIX
 from services.common.serving.schemas import (
+    Case,
     Classification,
+    Kept,
+    MemoryStats,
     ModelInfo,
     ModelRef,
     Neighbour,
     RetrievalInfo,
     Segmentation,
+    Snapshot,
+    Wire,
 )
 from services.common.serving.tensors import Spec
 from services.common.vision.photo import resize
+from services.common.vision.size import SizeClass
+
+W = TypeVar("W", bound=Wire)
 
 PATIENCE_S = 60.0  # longest wait for an answer where the caller has set no deadline of its own
 _CONNECT_S = 2.0  # our services are neighbours: who does not take the call in this time is not there
@@ -58,10 +67,48 @@ class Retrieval(Protocol):
     async def info(self) -> RetrievalInfo: ...
 
     async def search(
-        self, embeddings: NDArray[np.float32], *, k: int, exclude_claim: str | None = None
+        self,
+        embeddings: NDArray[np.float32],
+        *,
+        k: int,
+        tenant: str | None = None,
+        backbone: str | None = None,
+        exclude_claim: str | None = None,
+        size: SizeClass | None = None,
+        label: str | None = None,
     ) -> list[list[Neighbour]]:
-        """`embeddings`: float32 [n, d], L2-normalised, n >= 1; answers n lists, nearest first."""
+        """`embeddings`: float32 [n, d], L2-normalised, n >= 1; answers n lists, nearest first.
+
+        Training cases and the tenant's own, without a tenant training cases only. Another `backbone` than the memory's
+        is refused. `label` must come from a person or the claim's text: filtering by a model's own prediction would
+        only confirm it.
+        """
         ...
+
+    async def add(self, case: Case, embedding: NDArray[np.float32], *, tenant: str, backbone: str) -> Kept:
+        """Keep a labelled crop, `embedding` float32 [d]; it counts in the next search.
+
+        Raises MemoryRefused where it would make the memory worse (the detail says how), Unprocessable, InvalidRequest.
+        """
+        ...
+
+    async def correct(self, case_id: str, label: str, *, tenant: str, reviewer: str | None = None) -> None:
+        """Give the tenant's case another label. Raises NotFound, MemoryRefused, Unprocessable."""
+        ...
+
+    async def retract(self, case_id: str, *, tenant: str, reviewer: str | None = None) -> None:
+        """Take the tenant's case back: answers are as if it had never been added. Again is no error; NotFound is."""
+        ...
+
+    async def snapshot(self) -> Snapshot:
+        """Copy all added cases, of every tenant."""
+        ...
+
+    async def restore(self, name: str) -> Snapshot:
+        """Make the added cases exactly those of a snapshot. Raises NotFound, MemoryRefused; then nothing changed."""
+        ...
+
+    async def stats(self, *, tenant: str) -> MemoryStats: ...
 
 
 def over_network(base_url: str) -> httpx2.AsyncClient:
@@ -199,23 +246,62 @@ class HttpRetrieval(_Service):
     name = "retrieval"
 
     async def info(self) -> RetrievalInfo:
-        answer = await self._get("/v1/info")
-        try:
-            return RetrievalInfo.model_validate_json(answer.content)
-        except ValidationError as error:
-            raise self._unexpected() from error
+        return self._read(RetrievalInfo, await self._get("/v1/info"))
 
     async def search(
-        self, embeddings: NDArray[np.float32], *, k: int, exclude_claim: str | None = None
+        self,
+        embeddings: NDArray[np.float32],
+        *,
+        k: int,
+        tenant: str | None = None,
+        backbone: str | None = None,
+        exclude_claim: str | None = None,
+        size: SizeClass | None = None,
+        label: str | None = None,
     ) -> list[list[Neighbour]]:
-        params: dict[str, str | int] = {"k": k}
-        if exclude_claim is not None:
-            params["exclude_claim"] = exclude_claim
+        params = _given(k=k, tenant=tenant, backbone=backbone, exclude_claim=exclude_claim, size=size, label=label)
         answer = await self._post("/v1/search", {"embedding": embeddings}, params)
         try:
             return _NEIGHBOURS.validate_json(answer.content)
         except ValidationError as error:
             raise self._unexpected() from error
+
+    async def add(self, case: Case, embedding: NDArray[np.float32], *, tenant: str, backbone: str) -> Kept:
+        body = tensors.dump({"embedding": embedding[None]}, {"case": case.model_dump_json()})
+        headers = {"Content-Type": tensors.MEDIA_TYPE}
+        params = {"tenant": tenant, "backbone": backbone}
+        return self._read(Kept, await self._send("POST", "/v1/cases", body, headers, params))
+
+    async def correct(self, case_id: str, label: str, *, tenant: str, reviewer: str | None = None) -> None:
+        await self._send(
+            "POST", f"{_case(case_id)}/correct", params=_given(tenant=tenant, label=label, reviewer=reviewer)
+        )
+
+    async def retract(self, case_id: str, *, tenant: str, reviewer: str | None = None) -> None:
+        await self._send("POST", f"{_case(case_id)}/retract", params=_given(tenant=tenant, reviewer=reviewer))
+
+    async def snapshot(self) -> Snapshot:
+        return self._read(Snapshot, await self._send("POST", "/v1/snapshots"))
+
+    async def restore(self, name: str) -> Snapshot:
+        return self._read(Snapshot, await self._send("POST", f"/v1/snapshots/{quote(name, safe='')}/restore"))
+
+    async def stats(self, *, tenant: str) -> MemoryStats:
+        return self._read(MemoryStats, await self._send("GET", "/v1/stats", params={"tenant": tenant}))
+
+    def _read(self, kind: type[W], answer: httpx2.Response) -> W:
+        try:
+            return kind.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise self._unexpected() from error
+
+
+def _case(case_id: str) -> str:
+    return f"/v1/cases/{quote(case_id, safe='')}"
+
+
+def _given(**params: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in params.items() if value is not None}
 
 
 _CLASSIFIED = ("logits", "gates", "embedding")

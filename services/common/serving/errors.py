@@ -61,6 +61,10 @@ class ReviewChanged(Problem):
     slug, title, status = "review-changed", "This was reviewed meanwhile", 412
 
 
+class MemoryRefused(Problem):
+    slug, title, status = "memory-refused", "The memory does not take this", 409
+
+
 class PreconditionRequired(Problem):
     slug, title, status = "precondition-required", "If-Match is missing", 428
 

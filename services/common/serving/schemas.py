@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.common.vision.size import SizeClass
 from services.common.vision.vocabulary import Vocabulary
 
 
@@ -23,6 +24,7 @@ class Wire(BaseModel):
 
 
 Box = tuple[float, float, float, float]
+Source = Literal["training", "human", "model"]  # of a label
 
 
 class Mask(Wire):
@@ -78,15 +80,73 @@ class Classification:
 
 
 class Neighbour(Wire):
-    """One past case: cosine distance in [0, 2], its label and where that label came from."""
+    """One past case: cosine distance in [0, 2], its label and where that label came from.
+
+    The `id` of a case that a person labelled is the one it was added under.
+    """
+
+    # Findings keep their neighbours for ever: those of an earlier release may have said more.
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     id: str
     label: str
     distance: float
-    source: Literal["training", "human", "model"]
-    size: Literal["small", "medium", "large"] | None = None
+    source: Source
+    size: SizeClass | None = None
     part: str | None = None
-    claim_id: str | None = None
+
+
+class Case(Wire):
+    """A labelled crop that the memory is to keep; its embedding travels beside it.
+
+    `id` is chosen by the sender, unique for all time: the same case sent again changes nothing. Of `claim_id` only a
+    hash is kept, which is enough to leave a claim's own crops out of its answers.
+    """
+
+    id: str = Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9_.-]+$")
+    label: str = Field(max_length=64)
+    claim_id: str = Field(min_length=1, max_length=80)
+    source: Literal["human", "model"] = "human"
+    size: SizeClass | None = None
+    part: str | None = Field(None, max_length=64)
+    reviewer: str | None = Field(None, max_length=120)
+
+
+class Kept(Wire):
+    """What became of a case: `kept` votes from now on; `known` says the same as `same_as`, which votes for both."""
+
+    id: str
+    outcome: Literal["kept", "known"]
+    same_as: str | None = None
+
+
+class Snapshot(Wire):
+    """A copy of all cases that were added, retracted ones included. Training cases come from the memory pack."""
+
+    name: str
+    cases: int
+    created_at: int  # ms since 1970, UTC
+
+
+class Guard(Wire):
+    """The frozen regression set: how many of its crops are answered right, with the pack alone and with the cases."""
+
+    crops: int
+    right_before: int
+    right_now: int
+
+
+class MemoryStats(Wire):
+    """What the memory holds for one tenant, and how it searches."""
+
+    backbone: str
+    training: int  # cases of the memory pack, which every tenant sees
+    cases: dict[str, int]  # the tenant's own living cases by label
+    retracted: int
+    guard: Guard | None
+    search: Literal["exact", "chromadb"]  # of a search without a filter
+    indexed: int  # living cases in the ChromaDB index
+    snapshots: list[Snapshot]
 
 
 class ModelInfo(Wire):

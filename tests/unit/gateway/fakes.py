@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.serving.errors import Problem
+from services.common.serving.errors import InvalidRequest, Problem
 from services.common.serving.schemas import (
+    Case,
     Classification,
     Instance,
+    Kept,
+    MemoryStats,
     ModelInfo,
     ModelRef,
     Neighbour,
     RetrievalInfo,
     Scored,
     Segmentation,
+    Snapshot,
+    Source,
 )
 from services.common.serving.schemas import Mask as WireMask
 from services.common.vision import masks
@@ -146,7 +151,10 @@ class FakeRetrieval(FakeService):
     """The same neighbours for every embedding."""
 
     neighbours: tuple[tuple[str, float], ...] = ()
+    source: Source = "training"
     backbone: str = BACKBONE
+    asked: dict[str, object] = field(default_factory=dict)  # with what the last search was narrowed
+    cases: dict[str, tuple[str, str]] = field(default_factory=dict)  # tenant and label of what was added
 
     async def info(self) -> RetrievalInfo:
         if self.problem is not None:
@@ -154,14 +162,39 @@ class FakeRetrieval(FakeService):
         return RetrievalInfo(state="ready", backbone=self.backbone, embedding_dim=3, rows=len(self.neighbours))
 
     async def search(
-        self, embeddings: NDArray[np.float32], *, k: int, exclude_claim: str | None = None
+        self, embeddings: NDArray[np.float32], *, k: int, backbone: str | None = None, **asked: object
     ) -> list[list[Neighbour]]:
         await self.answer()
+        if backbone not in (None, self.backbone):
+            raise InvalidRequest("The memory holds the embeddings of another backbone.")
+        self.asked = asked
         found = [
-            Neighbour(id=f"m{i}", label=label, distance=distance, source="training")
+            Neighbour(id=f"m{i}", label=label, distance=distance, source=self.source)
             for i, (label, distance) in enumerate(self.neighbours)
         ]
         return [found[:k]] * len(embeddings)
+
+    async def add(self, case: Case, embedding: NDArray[np.float32], *, tenant: str, backbone: str) -> Kept:
+        await self.answer()
+        self.cases[case.id] = (tenant, case.label)
+        return Kept(id=case.id, outcome="kept")
+
+    async def correct(self, case_id: str, label: str, *, tenant: str, reviewer: str | None = None) -> None:
+        await self.answer()
+        self.cases[case_id] = (tenant, label)
+
+    async def retract(self, case_id: str, *, tenant: str, reviewer: str | None = None) -> None:
+        await self.answer()
+        del self.cases[case_id]
+
+    async def snapshot(self) -> Snapshot:
+        raise NotImplementedError
+
+    async def restore(self, name: str) -> Snapshot:
+        raise NotImplementedError
+
+    async def stats(self, *, tenant: str) -> MemoryStats:
+        raise NotImplementedError
 
 
 @dataclass
