@@ -13,12 +13,7 @@ def summarise(photos: Sequence[Photo]) -> Summary:
 
     What a person has rejected is no damage; that all of it was rejected is an answer, and not the doubt `no_damage`.
     """
-    findings = [
-        finding
-        for photo in photos
-        for finding in photo.findings
-        if finding.review is None or finding.review.action != "reject"
-    ]
+    findings = [finding for photo in photos for finding in photo.findings if not rejected(finding)]
     reasons = [*_claim_reasons(photos), *_gather(photos, "photo"), *_gather(findings, "finding")]
     return Summary(
         route="review" if reasons else "auto",
@@ -26,6 +21,11 @@ def summarise(photos: Sequence[Photo]) -> Summary:
         parts=_damaged_parts(findings),
         findings=len(findings),
     )
+
+
+def rejected(finding: Finding) -> bool:
+    """Whether a person said that it is no damage."""
+    return finding.review is not None and finding.review.action == "reject"
 
 
 def _claim_reasons(photos: Sequence[Photo]) -> list[Reason]:
