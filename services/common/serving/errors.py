@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -16,6 +18,7 @@ class Problem(Exception):
     title: ClassVar[str] = "Something failed inside"
     status: ClassVar[int] = 503
     retry_after: int | None = None  # seconds; sent as Retry-After
+    headers: Mapping[str, str] = MappingProxyType({})  # more to send with it
 
     def __init__(self, detail: str, *, retry_after: int | None = None, **extra: object) -> None:
         super().__init__(detail)
@@ -31,6 +34,15 @@ class InvalidRequest(Problem):
 
 class Unprocessable(Problem):
     slug, title, status = "invalid-request", "The request is not valid", 422
+
+
+class Unauthorized(Problem):
+    slug, title, status = "unauthorized", "An API key is needed", 401
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})  # RFC 6750, section 3
+
+
+class Forbidden(Problem):
+    slug, title, status = "forbidden", "The API key does not allow this", 403
 
 
 class ForeignHost(Problem):
@@ -69,6 +81,19 @@ class PreconditionRequired(Problem):
     slug, title, status = "precondition-required", "If-Match is missing", 428
 
 
+class IdempotencyConflict(Problem):
+    slug, title, status = "idempotency-conflict", "The first request with this key is still being answered", 409
+    retry_after = 1
+
+
+class AlreadyFinished(Problem):
+    slug, title, status = "already-finished", "The claim is finished", 409
+
+
+class KeyLimit(Problem):
+    slug, title, status = "key-limit", "The name has two live keys already", 409
+
+
 class PayloadTooLarge(Problem):
     slug, title, status = "payload-too-large", "The upload is too large", 413
 
@@ -87,6 +112,18 @@ class PhotoUndecodable(Problem):
 
 class PhotoTooManyPixels(Problem):
     slug, title, status = "photo-too-many-pixels", "The photo has too many pixels", 422
+
+
+class UrlNotAllowed(Problem):
+    slug, title, status = "url-not-allowed", "The URL must not be used", 422
+
+
+class IdempotencyMismatch(Problem):
+    slug, title, status = "idempotency-mismatch", "The key belongs to another request", 422
+
+
+class RateLimited(Problem):
+    slug, title, status = "rate-limited", "Your share is used up", 429
 
 
 class QueueFull(Problem):

@@ -24,6 +24,7 @@ STAGE_SECONDS = Histogram(
 BATCH_SIZE = Histogram("claimsight_batch_size", "Rows per model run", ["service"], buckets=(1, 2, 4, 8, 16, 32))
 QUEUE_DEPTH = Gauge("claimsight_queue_depth", "Rows waiting for the device", ["service"])
 REJECTED = Counter("claimsight_rejected", "Work refused", ["service", "reason"])
+WEBHOOK_DELIVERIES = Counter("claimsight_webhook_deliveries", "Tries to deliver an event", ["event", "outcome"])
 MODEL_INFO = Gauge(
     "claimsight_model_info", "1 for the model that runs", ["service", "model", "sha", "precision", "provider"]
 )
