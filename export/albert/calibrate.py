@@ -40,3 +40,11 @@ def best_threshold(photos: list[Matches]) -> tuple[float, float, float, float]:
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
     best = int(f1.argmax())
     return float(scores[order][best]), float(precision[best]), float(recall[best]), float(f1[best])
+
+
+def fake_threshold(real: Floats, most: float = 0.01) -> float:
+    """The least fake probability that calls at most a share `most` of real damages [n] a fake; never below 0.5.
+
+    Real damage called a fake is the costliest error of all: the threshold asks for half of the 2 % that are allowed.
+    """
+    return round(float(max(0.5, np.quantile(real, 1 - most, method="higher") + 1e-3)), 4) if len(real) else 1.0

@@ -121,14 +121,17 @@ def _restretched(pixels: NDArray[np.uint8], aspect: float | None) -> NDArray[np.
     return resize(pixels, height, round(height * aspect)) if aspect and height == width else pixels
 
 
-def supported_names(labels: Labels) -> dict[str, list[str]]:
-    """The names that these photos teach, per group of a manifest. Flat tyres have no outlined photo."""
+def supported_names(labels: Labels, *, fakes: bool) -> dict[str, list[str]]:
+    """The names that these photos teach, per group of a manifest. Flat tyres have no outlined photo.
+
+    `fakes`: whether fakes were rendered onto them.
+    """
     coarse = {c.name for c in labels.vocabulary.coarse}
     parts = set(served_names(labels, PARTS).values())
     damages = {name for label, name in served_names(labels, DAMAGES).items() if label != "tire_flat"}
     return {
         "damages": [d.name for d in labels.vocabulary.damages if d.name in damages],
-        "fakes": [],
+        "fakes": [f.name for f in labels.vocabulary.fakes] if fakes else [],
         "parts": [p.name for p in labels.vocabulary.parts if p.name in parts],
         "coarse": [c.name for c in labels.vocabulary.coarse if c.name in parts & coarse],
     }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.evaluation import Matches, average_precision, bootstrap, mask_iou, match
+from services.common.serving.modelpack import Manifest
 from services.common.vision.instances import DecodedInstance, decode_instances
 from services.common.vision.resample import resize
 from services.common.vision.vocabulary import Vocabulary
@@ -121,6 +122,28 @@ def evaluate(
         if truth.parts is not None:
             _match_parts(scores, [f for f in found if f.kind == "part"], truth.parts, grid)
     return scores
+
+
+def real_fake_scores(
+    predict: Predict, truths: Iterable[Truth], manifest: Manifest, thresholds: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """How much real damages [n] look like fakes: the fake score of the instance that answers for each labelled one."""
+    values: list[float] = []
+    for truth in truths:
+        if not truth.damages:
+            continue
+        outputs = predict(resize(truth.pixels, manifest.input.height, manifest.input.width))
+        found = decode_instances(
+            outputs,
+            vocabulary=manifest.vocabulary,
+            supported=manifest.supported,
+            thresholds={**manifest.thresholds, **thresholds, "damage": 0.05, "fake": 2.0},
+        )
+        damages = [f for f in found if f.kind == "damage"]
+        grid = 2 * outputs["mask_logits"].shape[1]
+        iou = mask_iou(_stack([_fit(m, grid) for _, m in truth.damages], grid), _stack([f.mask for f in damages], grid))
+        values += [damages[int(row.argmax())].fake_score for row in iou if len(row) and row.max() >= 0.3]
+    return np.array(values)
 
 
 def _match_damages(scores: Scores, found: list[DecodedInstance], truth: Truth, grid: int) -> None:

@@ -16,18 +16,20 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import save
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from export.albert.calibrate import best_threshold, fit_scores
+from export.albert.calibrate import best_threshold, fake_threshold, fit_scores
 from export.albert.dataset import supported_names, truths
-from export.albert.evaluate import Scores, evaluate
+from export.albert.evaluate import Scores, Truth, evaluate, real_fake_scores
 from export.albert.model import OUTPUTS, Albert
 from export.albert.report import markdown, measure, predictor
 from export.albert.train import Config
 from export.config import build
 from export.convert.to_onnx import run, to_onnx
+from export.evaluation import average_precision
 from export.labels import Labels, load_labels
 from export.sources import damage_sources, part_sources
-from services.common.serving.modelpack import Input, Manifest, load_pack, write_pack
+from services.common.serving.modelpack import Input, Manifest, Pack, load_pack, write_pack
 
 NOTES = (
     "Demonstration weights. Damages were taught by CC BY 4.0 claim photos only (as their uploader declares); part "
@@ -36,9 +38,8 @@ NOTES = (
 )
 
 
-# Decoding of highest class-agnostic AP50 on the validation photos, of about twenty tried (0.121 at the defaults, 0.145
-# here): labels are drawn around damages, so a mask reaches a little further than where it is sure.
-DECODING = {"mask": -1.0, "nms_iou": 0.3}
+DECODING = {"mask": -1.0, "nms_iou": 0.3}  # labels are drawn around damages: masks reach a little beyond the sure
+_DECODINGS = [{"mask": mask, "nms_iou": iou} for mask in (-1.0, -0.5, 0.0) for iou in (0.3, 0.5)]
 
 
 def load_run(folder: Path, size: int | None = None) -> tuple[Albert, Config]:
@@ -70,7 +71,9 @@ def graph_and_golden(model: Albert, seed: int = 0) -> tuple[bytes, bytes]:
     return graph, save({"photo": photos[:1].numpy(), **dict(zip(OUTPUTS, outputs, strict=True))})
 
 
-def base_manifest(model: Albert, labels: Labels, version: str, data: Path, *, all_licences: bool) -> Manifest:
+def base_manifest(
+    model: Albert, labels: Labels, version: str, data: Path, *, all_licences: bool, fakes: bool
+) -> Manifest:
     digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.stem.state_dict().values()))
     side = model.preset.size
     return Manifest(
@@ -82,7 +85,7 @@ def base_manifest(model: Albert, labels: Labels, version: str, data: Path, *, al
         notes=NOTES,
         vocabulary=labels.vocabulary,
         names_hash="",
-        supported=supported_names(labels),
+        supported=supported_names(labels, fakes=fakes),
         input=Input(height=side, width=side, resize="stretch"),
         backbone=digest.hexdigest(),
         max_batch=4,
@@ -105,6 +108,24 @@ def thresholds(scores: Scores, agnostic_scale: tuple[float, float]) -> dict[str,
     }
 
 
+def best_decoding(pack: Pack, photos: list[Truth]) -> tuple[dict[str, float], Scores]:
+    """The mask threshold and NMS overlap of highest class-agnostic AP50 on validation photos, and their scores."""
+    predict, tried = predictor(pack), []
+    for decoding in tqdm(_DECODINGS, desc="decoding", unit="try"):
+        manifest = pack.manifest
+        scores = evaluate(
+            predict,
+            photos,
+            size=manifest.input.height,
+            vocabulary=manifest.vocabulary,
+            supported=manifest.supported,
+            thresholds=decoding,
+        )
+        tried.append((average_precision(scores.agnostic), decoding, scores))
+    _, decoding, scores = max(tried, key=lambda entry: entry[0])
+    return decoding, scores
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Turn a training run into a segment pack.")
     parser.add_argument("--run", type=Path, required=True)
@@ -118,20 +139,17 @@ def main() -> None:
     parser.add_argument("--all-licences", action="store_true", help="the run was trained with --all-licences")
     args = parser.parse_args()
     labels = load_labels()
-    model, _ = load_run(args.run, args.size)
-    manifest = base_manifest(model, labels, args.version, args.data, all_licences=args.all_licences)
+    model, config = load_run(args.run, args.size)
+    manifest = base_manifest(
+        model, labels, args.version, args.data, all_licences=args.all_licences, fakes=config.fakes > 0
+    )
     graph, golden = graph_and_golden(model)
     place = args.out / "albert" / args.version
     pack = write_pack(place, manifest, {"fp32": graph, "golden": golden})
-    validation = evaluate(
-        predictor(pack),
-        (truth for truth, _ in truths(args.data, "val", labels)),
-        size=manifest.input.height,
-        vocabulary=labels.vocabulary,
-        supported=manifest.supported,
-        thresholds=DECODING,
-    )
-    chosen = DECODING | thresholds(validation, fit_scores(validation.agnostic))
+    photos = [truth for truth, _ in truths(args.data, "val", labels)]
+    decoding, validation = best_decoding(pack, photos)
+    fake = fake_threshold(real_fake_scores(predictor(pack), photos, pack.manifest, decoding)) if config.fakes else 1.0
+    chosen = decoding | thresholds(validation, fit_scores(validation.agnostic)) | {"fake": fake}
     pack = write_pack(place, manifest.model_copy(update={"thresholds": chosen}), {"fp32": graph, "golden": golden})
     measured = measure(pack, args.data, args.split)
     complete = pack.manifest.model_copy(update={"metrics": measured})

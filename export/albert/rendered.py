@@ -1,7 +1,7 @@
 """Training photos with fake damages rendered onto them: mud, drips, stains, shadows and the like, with exact masks.
 
 No labelled photos of these exist, so a share of the training photos is given a second version. What a segmenter learns
-from it is measured on a second renderer that training never saw (`export.albert.report --rendered`).
+from it is measured on a second renderer that training never saw (`export.albert.fakes`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from services.common.vision.resample import resize
 
 Bools = NDArray[np.bool_]
 Regions = Callable[[Sample], list[Bools]]
+Draw = Callable[[np.random.Generator, NDArray[np.uint8], Bools, str], tuple[NDArray[np.uint8], Bools]]
 
 _LEAST_REGION = 0.004  # of the photo: on a smaller part a fake is a few pixels
 _LEAST_CELLS = 12  # of a fake's mask at MASK_SIDE
@@ -64,8 +65,11 @@ def with_fakes(samples: Iterable[Sample], regions: Regions, *, share: float, see
     return [version for version in versions if version is not None]
 
 
-def faked(sample: Sample, regions: list[Bools], rng: np.random.Generator) -> Sample | None:
-    """The sample with fakes on some of `regions`, apart from its damages; None where none found a place."""
+def faked(sample: Sample, regions: list[Bools], rng: np.random.Generator, draw: Draw = add_fake) -> Sample | None:
+    """The sample with fakes on some of `regions`, apart from its damages; None where none found a place.
+
+    `draw`: one of the two renderers; only the first is for training.
+    """
     taken = np.logical_or.reduce([np.zeros((MASK_SIDE, MASK_SIDE), np.bool_), *map(_widened, sample.masks)])
     pixels, masks, names = sample.pixels, list(sample.masks), list(sample.names)
     large = [free for region in regions if (free := region & ~taken).mean() >= _LEAST_REGION]
@@ -74,7 +78,7 @@ def faked(sample: Sample, regions: list[Bools], rng: np.random.Generator) -> Sam
             break
         region = large.pop(int(rng.integers(len(large))))
         label = str(rng.choice(list(FAKES)))
-        pixels, full = add_fake(rng, pixels, scaled(region, len(pixels)), label)
+        pixels, full = draw(rng, pixels, scaled(region, len(pixels)), label)
         mask = scaled(full, MASK_SIDE)
         if mask.sum() >= _LEAST_CELLS:
             masks.append(mask)
