@@ -13,9 +13,19 @@ pytestmark = pytest.mark.train
 
 from torch import Tensor, nn  # noqa: E402
 
+from export.convert.parity import LIMITS, Agreement, ParityError, agreement  # noqa: E402
 from export.convert.to_fp16 import KEPT_IN_FP32, to_fp16  # noqa: E402
 from export.convert.to_int8 import kept_in_fp32, to_int8  # noqa: E402
 from export.convert.to_onnx import run, to_onnx  # noqa: E402
+from tests.packs import (  # noqa: E402
+    COLOURS,
+    CROP_SIZE,
+    SEGMENT_SIZE,
+    classify_graph,
+    manifest,
+    painted_photo,
+    segment_graph,
+)
 
 SIZE = 16
 
@@ -98,3 +108,31 @@ def test_the_last_weights_before_each_output_and_products_of_activations_are_kep
     kept = [by_name[name] for name in kept_in_fp32(model, ["logits"])]
     assert sum(not constant & set(n.input[1:2]) for n in kept) == 2  # tokens x tokens, attention x tokens
     assert sum(bool(constant & set(n.input[1:2])) for n in kept) == 1  # the head
+
+
+def test_a_graph_that_answers_too_differently_is_refused() -> None:
+    graph = classify_graph()
+    rows = np.random.default_rng(1).integers(0, 256, (12, CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
+    same = agreement(manifest("classify", "c", size=CROP_SIZE), graph, graph, rows)
+    assert same == Agreement(kept=1.0, iou=1.0, flips=0.0, logits=0.0)
+    same.must_hold(LIMITS["fp16"])
+    spoilt = onnx.load_model_from_string(graph)
+    (weights,) = (w for w in spoilt.graph.initializer if list(w.dims) == [3, 3])
+    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
+    other = agreement(manifest("classify", "c", size=CROP_SIZE), graph, spoilt.SerializeToString(), rows)
+    assert other.flips == 1.0
+    with pytest.raises(ParityError, match=r"flips is 1\.0000; the limit is 0\.01"):
+        other.must_hold(LIMITS["fp16"])
+
+
+def test_parity_of_a_segmenter_counts_listed_instances_their_labels_and_masks() -> None:
+    rows = np.stack([painted_photo((COLOURS["dent"], (0.3, 0.3, 0.6, 0.6)), height=64, width=64)] * 2)
+    graph, described = segment_graph(), manifest("segment", "s", size=SEGMENT_SIZE)
+    assert agreement(described, graph, graph, rows) == Agreement(kept=1.0, iou=1.0, flips=0.0, logits=0.0)
+    blind = graph.replace(  # the filter that sees red sees nothing: the dent is gone, the parts stay
+        np.array([20, -10, -10], np.float32).tobytes(), np.array([-10, -10, -10], np.float32).tobytes()
+    )
+    found = agreement(described, graph, blind, rows)
+    assert 0 < found.kept < 1
+    assert found.iou == 1.0
+    assert found.flips == 0.0
