@@ -19,6 +19,7 @@ from pydantic import Field
 
 import services.classifier.app
 import services.gateway.app
+import services.gateway.guard
 import services.retrieval.app
 import services.segmenter.app
 from services.common.jobs import embedded
@@ -59,10 +60,12 @@ async def house(settings: Settings, redis_url: str) -> AsyncIterator[list[FastAP
         for app in rooms:
             await stack.enter_async_context(app.router.lifespan_context(app))
         segmenter, classifier, retrieval = [await stack.enter_async_context(in_process(app)) for app in rooms]
+        door = services.gateway.settings.Settings.from_environment(
+            host=settings.host, data=settings.data, redis_url=redis_url
+        )
+        await services.gateway.guard.check(door)
         gateway = services.gateway.app.build_app(
-            services.gateway.settings.Settings.from_environment(
-                host=settings.host, data=settings.data, redis_url=redis_url
-            ),
+            door,
             Clients(HttpSegmenter(segmenter), HttpClassifier(classifier), HttpRetrieval(retrieval)),
             worker=True,
         )

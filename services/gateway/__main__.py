@@ -9,6 +9,8 @@ import sys
 import structlog
 
 from services.common.serving.run import prepare, serve
+from services.common.serving.settings import InvalidSettings
+from services.gateway import guard
 from services.gateway.app import build_app
 from services.gateway.runtime import opened
 from services.gateway.settings import Settings
@@ -25,6 +27,10 @@ def main() -> None:
         prepare(settings)
         asyncio.run(work(settings))
     else:
+        try:
+            asyncio.run(guard.check(settings))
+        except InvalidSettings as error:
+            sys.exit(f"The gateway does not start. {error}")
         serve(build_app(settings, worker=role == "both"), settings)
 
 

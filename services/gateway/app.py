@@ -19,8 +19,9 @@ from services.common.serving.errors import NotReady
 from services.common.serving.health import Readiness
 from services.gateway import readiness
 from services.gateway.assessment.clients import Clients
+from services.gateway.callers import CallersMiddleware
 from services.gateway.hosts import HostsMiddleware
-from services.gateway.routes import claims, intake, models, page
+from services.gateway.routes import claims, intake, keys, models, page, usage
 from services.gateway.runtime import opened
 from services.gateway.settings import Settings
 from services.gateway.worker import ClaimWorker
@@ -53,9 +54,12 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
         version=services.VERSION,
         lifespan=lifespan,
         max_body_bytes=settings.max_claim_bytes + _FORM_OVERHEAD,
-        middleware=[Middleware(HostsMiddleware, listening=settings.host, allowed=settings.allowed_hosts)],
+        middleware=[
+            Middleware(HostsMiddleware, listening=settings.host, allowed=settings.allowed_hosts),
+            Middleware(CallersMiddleware),
+        ],
     )
-    for routes in (intake, claims, models, page):
+    for routes in (intake, claims, models, keys, usage, page):
         app.include_router(routes.router)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(lost, _records_away)

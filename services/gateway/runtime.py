@@ -13,10 +13,15 @@ from services.common.jobs.signals import Signals
 from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpSegmenter, over_network
 from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.policy import Policy
+from services.gateway.callers import Callers
+from services.gateway.drain import Drain
 from services.gateway.photos import PhotoStore
 from services.gateway.pictures import Pictures
+from services.gateway.quotas import Quotas, Rates
 from services.gateway.records.database import Database
+from services.gateway.records.keys import KeyStore
 from services.gateway.records.store import ClaimStore
+from services.gateway.records.usage import UsageStore
 from services.gateway.settings import Settings
 
 
@@ -28,6 +33,12 @@ class Runtime:
     claims: ClaimStore
     photos: PhotoStore
     pictures: Pictures
+    keys: KeyStore
+    callers: Callers
+    quotas: Quotas
+    rates: Rates
+    usage: UsageStore
+    drain: Drain
     queue: JobQueue
     signals: Signals
 
@@ -48,6 +59,9 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
         signals = Signals(asking(settings.redis_url), listening(settings.redis_url))
         stack.push_async_callback(signals.close)
         photos = PhotoStore(settings.photo_store)
+        keys = KeyStore(database)
+        usage = UsageStore(database)
+        quotas = Quotas(settings.quota, settings.quotas)
         yield Runtime(
             settings=settings,
             policy=policy(settings),
@@ -55,6 +69,12 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             claims=ClaimStore(database),
             photos=photos,
             pictures=Pictures(photos, max_pixels=settings.max_photo_pixels),
+            keys=keys,
+            callers=Callers(keys),
+            quotas=quotas,
+            rates=Rates(quotas),
+            usage=usage,
+            drain=Drain(usage),
             queue=queue,
             signals=signals,
         )

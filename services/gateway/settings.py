@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.serving.settings import ServiceSettings
+from services.gateway import apikeys
+from services.gateway.quotas import Quota
 
 MEBIBYTE = 1024 * 1024
 
@@ -27,6 +29,13 @@ class Settings(ServiceSettings):
     database_url: str = Field("", description="sqlite:///path or postgresql://user:password@host/name")
     photos_url: str = Field("", description="a folder, or s3://bucket/prefix")
     redis_url: str = Field("redis://127.0.0.1:6379", description="Redis or Valkey: the queue")
+
+    admin_key: SecretStr | None = Field(
+        None, description="an API key with every scope for the tenant `default`, made known at start"
+    )
+    dev: bool = Field(False, description="serve without keys even where others can reach it: for development only")
+    quota: Quota = Field(Quota(), description='each tenant\'s share, as JSON: {"photos_per_day": 5000}')
+    quotas: dict[str, Quota] = Field({}, description='tenants with another: {"acme": {"open_claims": 500}}')
 
     segmenter_url: str = "http://127.0.0.1:8001"
     classifier_url: str = "http://127.0.0.1:8002"
@@ -51,6 +60,13 @@ class Settings(ServiceSettings):
     fake_doubt: float = Field(0.3, ge=0, le=1, description="fake score from which a damage goes to review")
     least_vehicle: float = Field(0.02, ge=0, le=1, description="share of a photo that a vehicle must cover")
     max_findings: int = Field(30, ge=1, description="per photo, the surest first")
+
+    @field_validator("admin_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and apikeys.parse(value.get_secret_value()) is None:
+            raise ValueError("make one with: python -m services.gateway.keys make")  # no default can pass for a secret
+        return value
 
     @property
     def allowed_hosts(self) -> list[str]:

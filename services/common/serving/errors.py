@@ -90,6 +90,14 @@ class AlreadyFinished(Problem):
     slug, title, status = "already-finished", "The claim is finished", 409
 
 
+class BatchClosed(Problem):
+    slug, title, status = "batch-closed", "The batch takes nothing more", 409
+
+
+class BatchUnfinished(Problem):
+    slug, title, status, retry_after = "batch-unfinished", "The batch is not finished yet", 409, 5
+
+
 class KeyLimit(Problem):
     slug, title, status = "key-limit", "The name has two live keys already", 409
 

@@ -64,7 +64,7 @@ def document(problem: Problem, instance: str) -> dict[str, object]:
 
 
 def response(problem: Problem, instance: str, headers: Mapping[str, str] | None = None) -> Response:
-    sent = dict(headers or {})
+    sent = {**problem.headers, **(headers or {})}
     if problem.retry_after is not None:
         sent["Retry-After"] = str(problem.retry_after)
     return JSONResponse(document(problem, instance), problem.status, sent, media_type=MEDIA_TYPE)

@@ -47,6 +47,7 @@ class Claim(Base):
         Index("ix_claims_tenant", "tenant", "id"),
         Index("ix_claims_status", "status", "id"),
         Index("ix_claims_external_ref", "external_ref"),
+        Index("ix_claims_completed_at", "completed_at"),
     )
 
 

@@ -17,13 +17,16 @@ from sqlalchemy.orm import selectinload
 
 from services.common.jobs.turns import Share
 from services.gateway import schemas
+from services.gateway.records import usage
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
 from services.gateway.records.models import Claim, Finding, Json, Photo
 from services.gateway.records.reviews import enqueue
+from services.gateway.records.usage import UNBOUNDED, Bounds, Used
 from services.gateway.records.whole import whole
 
 _OPEN = ("queued", "processing")
+_OWNERS_REMEMBERED = 10_000
 
 
 class StaleAttempt(Exception):
@@ -67,6 +70,7 @@ class ClaimStore:
     def __init__(self, database: Database) -> None:
         self._reading = database.reading
         self._writing = database.writing
+        self._owners: dict[str, str] = {}  # a claim never changes hands, so a poll need not ask again
 
     @whole
     async def ping(self) -> None:
@@ -76,11 +80,22 @@ class ClaimStore:
 
     @whole
     async def accept(
-        self, claim_id: str, photos: Sequence[NewPhoto], *, external_ref: str | None, metadata: Json
+        self,
+        claim_id: str,
+        photos: Sequence[NewPhoto],
+        *,
+        tenant: str,
+        external_ref: str | None,
+        metadata: Json,
+        bounds: Bounds = UNBOUNDED,
     ) -> None:
-        """Accept a claim. Once this returns, the claim will be finished whatever becomes of the queue."""
+        """Accept a claim. Once this returns, the claim will be finished whatever becomes of the queue.
+
+        Raises OverQuota where the tenant would have more than its `bounds`.
+        """
         claim = {
             "id": claim_id,
+            "tenant": tenant,
             "status": "queued",
             "external_ref": external_ref,
             "metadata": metadata,
@@ -99,6 +114,8 @@ class ClaimStore:
             for position, photo in enumerate(photos)
         ]
         async with self._writing.begin() as connection:
+            used = Used(1, len(photos), sum(photo.bytes for photo in photos))
+            await usage.count(connection, tenant, used, bounds)
             await connection.execute(insert(Claim), [claim])
             await connection.execute(insert(Photo), rows)
 
@@ -112,18 +129,41 @@ class ClaimStore:
 
     @whole
     async def list(
-        self, *, limit: int, before: str | None = None, status: str | None = None, external_ref: str | None = None
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        before: str | None = None,
+        status: str | None = None,
+        external_ref: str | None = None,
+        created_after: int | None = None,
     ) -> Sequence[Claim]:
-        """Claims without photos, newest first, those older than `before`."""
-        query = select(Claim).order_by(Claim.id.desc()).limit(limit)
+        """The tenant's claims without photos, newest first, those older than `before`."""
+        query = select(Claim).where(Claim.tenant == tenant).order_by(Claim.id.desc()).limit(limit)
         if before is not None:
             query = query.where(Claim.id < before)
         if status is not None:
             query = query.where(Claim.status == status)
         if external_ref is not None:
             query = query.where(Claim.external_ref == external_ref)
+        if created_after is not None:
+            query = query.where(Claim.created_at > created_after)
         async with AsyncSession(self._reading) as session:
             return (await session.execute(query)).scalars().all()
+
+    @whole
+    async def owner(self, claim_id: str) -> str | None:
+        """Whose claim it is, or None where there is no such claim."""
+        known = self._owners.get(claim_id)
+        if known is None:
+            async with self._reading.connect() as connection:
+                found = await connection.execute(select(Claim.tenant).where(Claim.id == claim_id))
+                known = found.scalar_one_or_none()
+            if known is not None:
+                if len(self._owners) >= _OWNERS_REMEMBERED:
+                    self._owners.clear()
+                self._owners[claim_id] = known
+        return known
 
     @whole
     async def status(self, claim_id: str) -> str | None:

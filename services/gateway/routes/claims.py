@@ -7,13 +7,15 @@ import binascii
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
+from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from services.common.serving.disconnect import while_connected
 from services.common.serving.errors import NotFound, Unprocessable
 from services.gateway import ids, present, schemas
 from services.gateway.photos import Picture
-from services.gateway.routes.deps import ClaimId, PhotoId, Running
+from services.gateway.records.clock import to_ms
+from services.gateway.routes.deps import ClaimId, PhotoId, Reader, Running
 from services.gateway.routes.waiting import HEADERS, LONGEST_WAIT_S, current, etag, respond, wait_for_end, wait_for_news
 
 router = APIRouter(tags=["claims"])
@@ -30,6 +32,7 @@ async def read(
     request: Request,
     claim_id: ClaimId,
     runtime: Running,
+    _caller: Reader,
     wait: Annotated[
         int, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the end, or for a change")
     ] = 0,
@@ -49,17 +52,27 @@ async def read(
 
 @router.get("/v1/claims")
 async def listed(
+    *,
     runtime: Running,
+    caller: Reader,
     status: schemas.ClaimStatus | None = None,
     external_ref: Annotated[
         str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="exactly as it was sent")
     ] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339, with its offset")] = None,
     page_size: Annotated[int, Query(ge=1, le=100)] = 20,
     page_token: Annotated[str | None, Query(max_length=100, description="the last answer's next_page_token")] = None,
 ) -> schemas.ClaimList:
     """Claims, newest first, without their photos. `next_page_token` is there while there are more."""
     before = None if page_token is None else _opened(page_token)
-    rows = await runtime.claims.list(limit=page_size + 1, before=before, status=status, external_ref=external_ref)
+    rows = await runtime.claims.list(
+        caller.tenant,
+        limit=page_size + 1,
+        before=before,
+        status=status,
+        external_ref=external_ref,
+        created_after=None if created_after is None else to_ms(created_after),
+    )
     page = rows[:page_size]
     more = len(rows) > page_size
     return schemas.ClaimList(
@@ -68,13 +81,13 @@ async def listed(
 
 
 @router.get("/v1/claims/{claim_id}/photos/{photo_id}/overlay.webp", response_class=Response, responses=_WEBP)  # type: ignore[arg-type]
-async def overlay(claim_id: ClaimId, photo_id: PhotoId, runtime: Running) -> Response:
+async def overlay(claim_id: ClaimId, photo_id: PhotoId, runtime: Running, _caller: Reader) -> Response:
     """The photo with its findings drawn on it."""
     return await _picture(runtime, claim_id, photo_id, "overlay")
 
 
 @router.get("/v1/claims/{claim_id}/photos/{photo_id}/preview.webp", response_class=Response, responses=_WEBP)  # type: ignore[arg-type]
-async def preview(claim_id: ClaimId, photo_id: PhotoId, runtime: Running) -> Response:
+async def preview(claim_id: ClaimId, photo_id: PhotoId, runtime: Running, _caller: Reader) -> Response:
     """The photo, upright and at most 1280 pixels wide or high, in a form every browser shows."""
     return await _picture(runtime, claim_id, photo_id, "preview")
 

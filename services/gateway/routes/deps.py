@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from services.common.serving.errors import NotFound
 from services.gateway import ids
+from services.gateway.callers import Caller, calling, requires
 from services.gateway.runtime import Runtime
 
 
@@ -15,8 +16,9 @@ def _runtime(request: Request) -> Runtime:
     return cast(Runtime, request.app.state.runtime)
 
 
-def _claim_id(claim_id: str) -> str:
-    if not ids.valid("clm", claim_id):
+async def _claim_id(request: Request, claim_id: str) -> str:
+    """Checked here for every route: the id of another tenant's claim is as unknown as one that never was."""
+    if not ids.valid("clm", claim_id) or await _runtime(request).claims.owner(claim_id) != calling(request).tenant:
         raise no_such_claim()
     return claim_id
 
@@ -32,5 +34,8 @@ def no_such_claim() -> NotFound:
 
 
 Running = Annotated[Runtime, Depends(_runtime)]
+Reader = Annotated[Caller, Depends(requires("read"))]
+Submitter = Annotated[Caller, Depends(requires("submit"))]
+Admin = Annotated[Caller, Depends(requires("admin"))]
 ClaimId = Annotated[str, Depends(_claim_id)]
 PhotoId = Annotated[str, Depends(_photo_id)]

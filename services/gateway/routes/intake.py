@@ -7,6 +7,7 @@ is the request refused: the caller then knows at once, and nothing is kept.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 import structlog
@@ -21,9 +22,11 @@ from services.common.serving.disconnect import while_connected
 from services.common.serving.errors import NotReady, PayloadTooLarge, Problem
 from services.common.vision.photo import PhotoError, check_photo
 from services.gateway import failures, fields, ids, schemas
-from services.gateway.callers import DEFAULT_TENANT
+from services.gateway.admission import admitted
+from services.gateway.callers import Caller
 from services.gateway.records.store import NewPhoto
-from services.gateway.routes.deps import Running
+from services.gateway.records.usage import Bounds
+from services.gateway.routes.deps import Running, Submitter
 from services.gateway.routes.waiting import HEADERS, final, preferred_wait, respond, wait_for_end
 from services.gateway.runtime import Runtime
 from services.gateway.upload import Received, Upload, receive
@@ -72,14 +75,14 @@ _Prefer = Annotated[
     },
     openapi_extra=_BODY,
 )
-async def submit(request: Request, runtime: Running, prefer: _Prefer = None) -> Response:
+async def submit(request: Request, runtime: Running, caller: Submitter, prefer: _Prefer = None) -> Response:
     """Submit a claim's photos. 202 with a Location to ask again, or 200 where `Prefer: wait=N` was long enough."""
     settings = runtime.settings
     async with (
-        runtime.queue.room(),
+        admitted(runtime, caller) as bounds,
         receive(request, max_photos=settings.max_photos, max_photo_bytes=settings.max_photo_bytes) as upload,
     ):
-        claim_id = await _accept(runtime, upload)
+        claim_id = await _accept(runtime, caller, upload, bounds)
     seconds = preferred_wait(prefer)
     try:
         claim = await while_connected(request, wait_for_end(runtime, claim_id, seconds or 0))
@@ -91,7 +94,7 @@ async def submit(request: Request, runtime: Running, prefer: _Prefer = None) -> 
     return respond(claim, 200 if seconds is not None and final(claim) else 202, headers)
 
 
-async def _accept(runtime: Runtime, upload: Upload) -> str:
+async def _accept(runtime: Runtime, caller: Caller, upload: Upload, bounds: Bounds) -> str:
     """Keep the photos, commit the claim, queue it: in this order, so that what is accepted can be assessed."""
     reference = fields.external_ref(upload.texts.get("external_ref"))
     metadata = fields.metadata(upload.texts.get("metadata"))
@@ -100,11 +103,19 @@ async def _accept(runtime: Runtime, upload: Upload) -> str:
     problems = [await _problem(runtime, photo) for photo in upload.photos]
     if all(problems):
         raise _none_usable([problem for problem in problems if problem])
-    photos = [await _keep(runtime, *each) for each in zip(upload.photos, problems, strict=True)]
     claim_id = ids.new("clm")
-    await runtime.claims.accept(claim_id, photos, external_ref=reference, metadata=metadata)
+    photos: list[NewPhoto] = []
     try:
-        await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json(), Share(DEFAULT_TENANT, len(photos)))
+        for each in zip(upload.photos, problems, strict=True):
+            photos.append(await _keep(runtime, *each))
+        await runtime.claims.accept(
+            claim_id, photos, tenant=caller.tenant, external_ref=reference, metadata=metadata, bounds=bounds
+        )
+    except Exception:
+        await _drop(runtime, photos)
+        raise
+    try:
+        await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json(), Share(caller.tenant, len(photos)))
     except NotReady:
         log.warning("claim accepted while the queue is away; a worker queues it from the records", claim=claim_id)
     return claim_id
@@ -128,6 +139,13 @@ async def _keep(runtime: Runtime, photo: Received, problem: Problem | None) -> N
     if problem is not None:
         return NewPhoto(photo_id, None, photo.size, failures.embedded(problem))
     return NewPhoto(photo_id, await runtime.photos.put_photo(photo_id, await photo.read()), photo.size)
+
+
+async def _drop(runtime: Runtime, photos: list[NewPhoto]) -> None:
+    """Nothing half-accepted stays."""
+    with suppress(NotReady):
+        for photo in photos:
+            await runtime.photos.erase(photo.id)
 
 
 def _none_usable(problems: list[Problem]) -> Problem:

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from services.common.serving.errors import Problem
 from services.common.serving.schemas import ModelInfo, RetrievalInfo
 from services.gateway.failures import embedded
-from services.gateway.routes.deps import Running
+from services.gateway.routes.deps import Reader, Running
 from services.gateway.schemas import Api, Error
 
 Info = TypeVar("Info")
@@ -27,7 +27,7 @@ class Models(Api):
 
 
 @router.get("/v1/models")
-async def models(runtime: Running) -> Models:
+async def models(runtime: Running, _caller: Reader) -> Models:
     """The models behind this gateway, exactly: name, version, hash, precision, provider, limits, supported names."""
     clients = runtime.clients
     segmenter, classifier, memory = await asyncio.gather(

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, text
 
 from services.gateway import ids
 from services.gateway.records.database import Database
-from services.gateway.records.models import Base
 from services.gateway.records.store import ClaimStore, NewPhoto, Outcome, StaleAttempt
+from services.gateway.records.tables import Base
 from tests.unit.gateway import examples
 from tests.unit.gateway.servers import postgres, postgres_binaries
 
@@ -50,7 +50,7 @@ def store(database: Database) -> ClaimStore:
 async def accepted(store: ClaimStore, photos: int = 1, **more: str) -> tuple[str, list[str]]:
     claim_id = ids.new("clm")
     made = [NewPhoto(id=ids.new("pho"), sha256="0" * 64, bytes=10) for _ in range(photos)]
-    await store.accept(claim_id, made, external_ref=more.get("external_ref"), metadata={"policy": "P-1"})
+    await store.accept(claim_id, made, tenant="acme", external_ref=more.get("external_ref"), metadata={"policy": "P-1"})
     return claim_id, [photo.id for photo in made]
 
 
@@ -134,10 +134,10 @@ async def test_many_workers_that_begin_one_claim_get_different_attempts(store: C
 async def test_lists_are_newest_first_and_filtered(store: ClaimStore) -> None:
     claims = [(await accepted(store, external_ref=f"R{n % 2}"))[0] for n in range(4)]
     await store.begin(claims[0])
-    assert [claim.id for claim in await store.list(limit=2)] == sorted(claims, reverse=True)[:2]
-    assert [claim.id for claim in await store.list(limit=9, status="processing")] == [claims[0]]
-    assert {claim.id for claim in await store.list(limit=9, external_ref="R1")} == {claims[1], claims[3]}
-    older = await store.list(limit=9, before=max(claims))
+    assert [claim.id for claim in await store.list("acme", limit=2)] == sorted(claims, reverse=True)[:2]
+    assert [claim.id for claim in await store.list("acme", limit=9, status="processing")] == [claims[0]]
+    assert {claim.id for claim in await store.list("acme", limit=9, external_ref="R1")} == {claims[1], claims[3]}
+    older = await store.list("acme", limit=9, before=max(claims))
     assert max(claims) not in [claim.id for claim in older]
 
 
@@ -147,7 +147,7 @@ async def test_unfinished_claims_are_known_without_the_queue(store: ClaimStore) 
     await store.finish(finished, await store.begin(finished), summary=examples.summary())
     found = await store.unfinished(older_than_ms=-1000)
     assert {claim.id for claim in found} == {waiting, running}
-    assert {claim.share.tenant for claim in found} == {"default"} and all(claim.share.photos > 0 for claim in found)
+    assert {claim.share.tenant for claim in found} == {"acme"} and all(claim.share.photos > 0 for claim in found)
     assert await store.unfinished(older_than_ms=60_000) == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from services.gateway.records.models import Base
+from services.gateway.records.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

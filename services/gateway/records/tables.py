@@ -1,0 +1,8 @@
+"""Every table of the records, gathered for Alembic: a table that is not imported is one it does not know."""
+
+from __future__ import annotations
+
+from services.gateway.records import batch_rows, keys, review_rows, usage, webhook_rows
+from services.gateway.records.models import Base
+
+__all__ = ["Base", "batch_rows", "keys", "review_rows", "usage", "webhook_rows"]

@@ -1,0 +1,277 @@
+"""Keys: who may come in, what each key allows, and that nobody sees another tenant's anything."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from redis import Redis
+
+from services.common.serving.settings import InvalidSettings
+from services.gateway import apikeys, callers, guard, ids
+from services.gateway.settings import Settings
+from tests.contract.keyring import bearing, key
+from tests.unit.gateway.fakes import Fakes
+from tests.unit.gateway.pictures import RED, photo
+from tests.unit.gateway.running import gateway, settings
+from tests.unit.gateway.servers import valkey
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with valkey() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(server: str) -> str:
+    with Redis.from_url(server) as redis:
+        redis.flushall()
+    return server
+
+
+@pytest.fixture
+async def acme(tmp_path: Path) -> str:
+    return await key(tmp_path, "acme")
+
+
+@pytest.fixture
+async def http(tmp_path: Path, redis_url: str, acme: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A gateway that knows keys; requests carry acme's unless they say otherwise."""
+    async with gateway(tmp_path, redis_url, Fakes()) as client:
+        client.headers.update(bearing(acme))
+        yield client
+
+
+def refused(answer: httpx2.Response, status: int, slug: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.json()["type"] == f"urn:claimsight:problem:{slug}"
+
+
+async def sent(http: httpx2.AsyncClient, **more: Any) -> dict[str, Any]:
+    answer = await http.post("/v1/claims", files=[("photos", ("a.jpg", photo(RED)))], **more)
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def test_without_any_key_made_a_gateway_on_loopback_serves_everybody(tmp_path: Path, redis_url: str) -> None:
+    async with gateway(tmp_path, redis_url, Fakes()) as http:
+        assert (await http.get("/v1/claims")).status_code == 200
+        assert (await http.get("/v1/usage")).json()["tenant"] == "default"
+
+
+async def test_a_running_gateway_closes_when_the_first_key_is_made(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "_REMEMBERED_S", 0)
+    async with gateway(tmp_path, redis_url, Fakes()) as http:
+        assert (await http.get("/v1/claims")).status_code == 200
+        made = await key(tmp_path, "acme")
+        refused(await http.get("/v1/claims"), 401, "unauthorized")
+        assert (await http.get("/v1/claims", headers=bearing(made))).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", "Basic YTpi", f"Bearer {apikeys.make().text}"])
+async def test_whoever_has_no_key_gets_401_and_the_way_to_get_in(http: httpx2.AsyncClient, header: str) -> None:
+    answer = await http.get("/v1/claims", headers={"Authorization": header})
+    refused(answer, 401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_key_with_the_right_name_and_the_wrong_secret_is_refused(http: httpx2.AsyncClient, acme: str) -> None:
+    forged = acme[: len("csk_") + 13] + apikeys.make().text[-43:]
+    refused(await http.get("/v1/claims", headers=bearing(forged)), 401, "unauthorized")
+
+
+async def test_an_expired_key_is_refused(http: httpx2.AsyncClient, tmp_path: Path) -> None:
+    old = await key(tmp_path, "acme", name="old", expires_days=-1)
+    refused(await http.get("/v1/claims", headers=bearing(old)), 401, "unauthorized")
+
+
+async def test_a_key_does_what_its_scopes_say_and_nothing_else(http: httpx2.AsyncClient, tmp_path: Path) -> None:
+    reader = bearing(await key(tmp_path, "acme", "read", name="reader"))
+    sender = bearing(await key(tmp_path, "acme", "submit", name="sender"))
+    claim = await sent(http, headers=sender)
+    assert claim["status"] in ("queued", "processing", "succeeded")
+    assert (await http.get(claim["links"]["self"], headers=reader)).status_code == 200
+    refused(await http.get(claim["links"]["self"], headers=sender), 403, "forbidden")
+    refused(await http.post("/v1/claims", content=b"", headers=reader), 403, "forbidden")
+    refused(await http.get("/v1/keys", headers=reader), 403, "forbidden")
+
+
+async def test_a_secret_is_shown_once_and_kept_nowhere(http: httpx2.AsyncClient, tmp_path: Path) -> None:
+    made = await http.post("/v1/keys", json={"name": "app", "scopes": ["read"]})
+    assert made.status_code == 201
+    secret = made.json()["key"]
+    listed = await http.get("/v1/keys")
+    assert secret not in listed.text and made.json()["prefix"] in listed.text
+    assert (await http.get("/v1/claims", headers=bearing(secret))).status_code == 200
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("records.db*"))  # noqa: ASYNC240
+    assert secret.encode() not in kept and secret[-43:].encode() not in kept
+    assert secret not in repr(apikeys.parse(secret))
+
+
+async def test_keys_are_changed_without_a_pause(http: httpx2.AsyncClient) -> None:
+    wanted = {"name": "app", "scopes": ["read"]}
+    old, new = [(await http.post("/v1/keys", json=wanted)).json() for _ in range(2)]
+    refused(await http.post("/v1/keys", json=wanted), 409, "key-limit")
+    for made in (old, new):
+        assert (await http.get("/v1/claims", headers=bearing(made["key"]))).status_code == 200
+    revoked = await http.delete(f"/v1/keys/{old['id']}")
+    assert revoked.status_code == 200 and revoked.json()["revoked_at"]
+    refused(await http.get("/v1/claims", headers=bearing(old["key"])), 401, "unauthorized")
+    assert (await http.get("/v1/claims", headers=bearing(new["key"]))).status_code == 200
+    again = await http.delete(f"/v1/keys/{old['id']}")
+    assert again.json()["revoked_at"] == revoked.json()["revoked_at"]
+    assert (await http.post("/v1/keys", json=wanted)).status_code == 201
+
+
+async def test_the_use_of_a_key_is_noted(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/v1/keys")).json()["data"][0]["last_used_at"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": "a"},
+        {"name": "a", "scopes": []},
+        {"name": "a", "scopes": ["root"]},
+        {"name": "\x00", "scopes": ["read"]},
+    ],
+)
+async def test_a_key_that_does_not_fit_is_refused(http: httpx2.AsyncClient, body: dict[str, Any]) -> None:
+    refused(await http.post("/v1/keys", json=body), 422, "invalid-request")
+
+
+@pytest.mark.parametrize("key_id", [ids.new("key"), "key_x", "1"])
+async def test_an_unknown_key_is_not_found(http: httpx2.AsyncClient, key_id: str) -> None:
+    refused(await http.delete(f"/v1/keys/{key_id}"), 404, "not-found")
+
+
+async def test_another_tenants_keys_are_as_unknown(http: httpx2.AsyncClient, tmp_path: Path) -> None:
+    other = bearing(await key(tmp_path, "other"))
+    mine = (await http.get("/v1/keys")).json()["data"][0]
+    refused(await http.delete(f"/v1/keys/{mine['id']}", headers=other), 404, "not-found")
+    assert mine["id"] not in (await http.get("/v1/keys", headers=other)).text
+
+
+async def test_no_route_answers_without_a_key_but_health_and_the_page(http: httpx2.AsyncClient) -> None:
+    schema = (await http.get("/openapi.json")).json()
+    tried = 0
+    for path, methods in schema["paths"].items():
+        for method in methods:
+            where = re.sub(r"\{[^}]*\}", "x", path)
+            answer = await http.request(method, where, headers={"Authorization": ""})
+            if path.startswith("/v1"):
+                refused(answer, 401, "unauthorized")
+                assert schema["paths"][path][method].get("security") == [{"key": []}], f"{method} {path} asks no scope"
+                tried += 1
+            else:
+                assert path.startswith("/health/")
+    assert tried >= 9
+
+
+async def test_a_gateway_that_others_can_reach_does_not_start_without_keys(tmp_path: Path) -> None:
+    def open_to_all(**more: object) -> Settings:
+        return settings(tmp_path, "redis://127.0.0.1", host="0.0.0.0", **more)
+
+    with pytest.raises(InvalidSettings, match="keys create"):
+        await guard.check(open_to_all())
+    await guard.check(open_to_all(dev=True))
+    await guard.check(settings(tmp_path, "redis://127.0.0.1", host="127.0.0.2"))
+    await guard.check(open_to_all(admin_key=apikeys.make().text))
+    await guard.check(open_to_all())  # by now there is a key
+
+
+@pytest.mark.parametrize("secret", ["", "changeme", "csk_", "csk_AAAAAAAAAAAA_"])
+def test_no_default_passes_for_an_admin_key(tmp_path: Path, secret: str) -> None:
+    with pytest.raises(ValueError, match="keys make"):
+        settings(tmp_path, "redis://127.0.0.1", admin_key=secret)
+
+
+async def test_the_settings_admin_key_opens_and_once_revoked_stays_so(tmp_path: Path, redis_url: str) -> None:
+    admin = apikeys.make().text
+    configured = settings(tmp_path, redis_url, admin_key=admin)
+    await guard.check(configured)
+    await guard.check(configured)
+    async with gateway(tmp_path, redis_url, Fakes()) as http:
+        http.headers.update(bearing(admin))
+        (mine,) = (await http.get("/v1/keys")).json()["data"]
+        await http.delete(f"/v1/keys/{mine['id']}")
+        await guard.check(configured)
+        refused(await http.get("/v1/claims"), 401, "unauthorized")
+
+
+def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
+    def run(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "services.gateway.keys", "--data", str(tmp_path), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        return done
+
+    of = ("--tenant", "acme")
+    made = run("create", *of, "--name", "app", "--scope", "submit", "--scope", "read")
+    assert apikeys.parse(made.stdout.strip())
+    (line,) = run("list", *of).stdout.splitlines()
+    assert "submit" in line and "live" in line and made.stdout.strip() not in line
+    assert "revoked" in run("revoke", *of, line.split()[0]).stdout
+    assert "no key" in run("revoke", "--tenant", "other", line.split()[0], status=1).stderr
+    with closing(sqlite3.connect(tmp_path / "records.db")) as records:
+        assert records.execute("SELECT tenant FROM api_keys").fetchall() == [("acme",)]
+
+
+async def test_one_tenants_flood_is_429_for_it_and_nothing_for_another(tmp_path: Path, redis_url: str) -> None:
+    flooding, other = [bearing(await key(tmp_path, tenant)) for tenant in ("acme", "other")]
+    async with gateway(tmp_path, redis_url, Fakes(), quota={"requests_per_minute": 3}) as http:
+        answers = [await http.get("/v1/claims", headers=flooding) for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert answers[0].headers["RateLimit-Policy"] == '"requests";q=3;w=60'
+        assert answers[0].headers["RateLimit"].startswith('"requests";r=2;t=')
+        assert "RateLimit" in answers[-1].headers and int(answers[-1].headers["Retry-After"]) >= 1
+        refused(answers[-1], 429, "rate-limited")
+        assert (await http.get("/v1/claims", headers=other)).status_code == 200
+
+
+async def test_a_tenant_has_its_own_quota_and_sees_what_it_used(tmp_path: Path, redis_url: str) -> None:
+    small, large = [bearing(await key(tmp_path, tenant)) for tenant in ("acme", "big")]
+    quotas: dict[str, Any] = {"quota": {"photos_per_day": 2}, "quotas": {"big": {"photos_per_day": 100}}}
+    async with gateway(tmp_path, redis_url, Fakes(), **quotas) as http:
+        for headers in (small, small, large):
+            assert "id" in await sent(http, headers=headers)
+        answer = await http.post("/v1/claims", files=[("photos", ("a.jpg", photo(RED)))], headers=small)
+        refused(answer, 429, "rate-limited")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 24 * 3600
+        assert "id" in await sent(http, headers=large)
+        used = (await http.get("/v1/usage", headers=small)).json()
+        assert used["tenant"] == "acme" and used["quota"]["photos_per_day"] == 2
+        assert used["today"] == used["month"] and (used["today"]["claims"], used["today"]["photos"]) == (2, 2)
+
+
+async def test_a_tenant_with_its_share_of_open_claims_is_429_while_another_is_served(
+    tmp_path: Path, redis_url: str
+) -> None:
+    first, second = [bearing(await key(tmp_path, tenant)) for tenant in ("acme", "other")]
+    async with gateway(tmp_path, redis_url, Fakes(), worker=False, quota={"open_claims": 2}) as http:
+        for _ in range(2):
+            assert "id" in await sent(http, headers=first)
+        answer = await http.post("/v1/claims", files=[("photos", ("a.jpg", photo(RED)))], headers=first)
+        refused(answer, 429, "rate-limited")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert "id" in await sent(http, headers=second)
+
+
+async def test_simultaneous_uploads_cannot_overshoot_the_share(tmp_path: Path, redis_url: str) -> None:
+    mine = bearing(await key(tmp_path, "acme"))
+    async with gateway(tmp_path, redis_url, Fakes(), worker=False, quota={"photos_per_day": 3}) as http:
+        answers = await asyncio.gather(*(sent(http, headers=mine) for _ in range(8)))
+        assert sum("id" in answer for answer in answers) == 3
