@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.serving.errors import InvalidRequest, Problem
+from services.common.serving.errors import InvalidRequest, NotFound, Problem
 from services.common.serving.schemas import (
     Case,
     Classification,
@@ -148,7 +148,7 @@ class FakeClassifier(FakeService):
 
 @dataclass
 class FakeRetrieval(FakeService):
-    """The same neighbours for every embedding."""
+    """The same neighbours for every embedding, and nearer ones that were added."""
 
     neighbours: tuple[tuple[str, float], ...] = ()
     source: Source = "training"
@@ -168,7 +168,9 @@ class FakeRetrieval(FakeService):
         if backbone not in (None, self.backbone):
             raise InvalidRequest("The memory holds the embeddings of another backbone.")
         self.asked = asked
-        found = [
+        own = [(case_id, label) for case_id, (tenant, label) in self.cases.items() if tenant == asked.get("tenant")]
+        found = [Neighbour(id=case_id, label=label, distance=0.01, source="human") for case_id, label in own]
+        found += [
             Neighbour(id=f"m{i}", label=label, distance=distance, source=self.source)
             for i, (label, distance) in enumerate(self.neighbours)
         ]
@@ -185,7 +187,8 @@ class FakeRetrieval(FakeService):
 
     async def retract(self, case_id: str, *, tenant: str, reviewer: str | None = None) -> None:
         await self.answer()
-        del self.cases[case_id]
+        if self.cases.pop(case_id, None) is None:
+            raise NotFound("There is no such case")
 
     async def snapshot(self) -> Snapshot:
         raise NotImplementedError
