@@ -1,5 +1,6 @@
 // From dropped photos to a claim that fills in as it is assessed.
 
+import { ask, tell } from "./api.js";
 import { el } from "./dom.js";
 import { cards, verdict } from "./findings.js";
 import { Viewer } from "./viewer.js";
@@ -11,20 +12,6 @@ let local = []; // object URLs of the photos that were just dropped, in their or
 let view = null;
 let sending = false; // photos are on their way: others have to wait for their turn
 let visit = 0; // counts what was opened: what belongs to an earlier visit draws nothing any more
-
-/** The answer, or an error in the words of its problem document. */
-async function ask(url, options) {
-  const answer = await fetch(url, options);
-  if (answer.status === 304) return { answer, body: null };
-  const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw Object.assign(new Error(tell(body)), { status: answer.status });
-  return { answer, body };
-}
-
-function tell(problem) {
-  const each = (problem.photos ?? []).slice(1).map((photo) => photo.detail);
-  return [problem.detail ?? problem.title ?? "The service gave no answer. Try again.", ...new Set(each)].join("\n");
-}
 
 function alarm(text) {
   $("alert").textContent = text;

@@ -55,7 +55,7 @@ function lookalikes(fakes) {
   return el("p", { class: "empty" }, `Looks like damage but is none: ${names}.`);
 }
 
-function place(part) {
+export function place(part) {
   const told = part.display.toLowerCase();
   return part.side && part.side !== "center" && !told.includes(part.side) ? `${part.display} (${part.side})` : part.display;
 }

@@ -8,6 +8,8 @@ export class Viewer {
   /** `pick(id)` hears of a finding that was clicked on the photo. */
   constructor(root, pick) {
     this.pick = pick;
+    this.focus = null; // id of the only finding that counts; the others are drawn faintly
+    this.detail = null; // {box, source}: a sharper picture of a part of the photo
     this.layers = { findings: true, parts: false };
     this.pointers = new Map();
     this.sheet = el("div", { class: "sheet" });
@@ -21,8 +23,9 @@ export class Viewer {
     root.replaceChildren(this.stage, el("div", { class: "tools" },
       this.button("−", "Zoom out", () => this.zoom(1 / 1.5)), this.button("+", "Zoom in", () => this.zoom(1.5)),
       this.button("Fit", "Whole photo", () => this.zoom(0)), el("span", { class: "grow" }),
-      this.toggle("Damage", "findings"), this.toggle("Parts", "parts"), this.download));
+      (this.mask = this.toggle("Damage", "findings")), this.toggle("Parts", "parts"), this.download));
     this.reset();
+    addEventListener("resize", () => this.framed && this.frame(this.framed));
   }
 
   /** Show `photo`; `source` is where its pixels come from. */
@@ -30,7 +33,7 @@ export class Viewer {
     if (this.photo?.id !== photo.id) this.reset();
     if (this.source !== source) {
       this.source = source;
-      this.image = source ? el("img", { src: source, alt: "The photo", draggable: "false" }) : el("p", { class: "soft" }, "This photo cannot be shown.");
+      this.image = source ? el("img", { src: source, alt: "The photo", draggable: "false", width: photo.width, height: photo.height }) : el("p", { class: "soft" }, "This photo cannot be shown.");
     }
     this.photo = photo;
     this.download.hidden = !photo.links.overlay;
@@ -44,14 +47,15 @@ export class Viewer {
 
   draw() {
     const layer = svg("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
-    const box = ([x0, y0, x1, y1], kind, name) =>
-      layer.append(svg("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, class: kind }, svg("title", {}, name)));
+    const place = ([x0, y0, x1, y1]) => ({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 });
+    const box = (corners, kind, name) => layer.append(svg("rect", { ...place(corners), class: kind }, svg("title", {}, name)));
+    if (this.detail) layer.append(svg("image", { ...place(this.detail.box), href: this.detail.source, preserveAspectRatio: "none" }));
     if (this.layers.parts) for (const part of this.photo.parts) box(part.box, "part", part.display);
     if (this.layers.findings) {
-      for (const fake of this.photo.lookalikes) box(fake.box, "fake", fake.display);
+      for (const fake of this.focus ? [] : this.photo.lookalikes) box(fake.box, "fake", fake.display);
       for (const finding of this.photo.findings)
         for (const ring of finding.polygons) {
-          const shape = svg("polygon", { points: ring.map((point) => point.join()).join(" "), class: finding.route, onclick: () => this.pick(finding.id) }, svg("title", {}, finding.title));
+          const shape = svg("polygon", { points: ring.map((point) => point.join()).join(" "), class: this.focus && this.focus !== finding.id ? "other" : finding.route, onclick: () => this.pick(finding.id) }, svg("title", {}, finding.title));
           shape.dataset.finding = finding.id;
           layer.append(shape);
         }
@@ -75,6 +79,20 @@ export class Viewer {
 
   reset() {
     [this.scale, this.x, this.y] = [1, 0, 0];
+    this.framed = null;
+    this.apply();
+  }
+
+  /** Bring a box of the photo to the middle, with about as much around it as it is large. */
+  frame(box) {
+    const { offsetWidth: width, offsetHeight: height, offsetLeft: left, offsetTop: top } = this.sheet;
+    const [x0, y0, x1, y1] = box;
+    const fits = 0.42 * Math.min(this.stage.clientWidth / ((x1 - x0) * width), this.stage.clientHeight / ((y1 - y0) * height));
+    this.scale = Math.max(1, Math.min(MAX_SCALE / 2, fits));
+    this.x = this.stage.clientWidth / 2 - left - (this.scale * (x0 + x1) * width) / 2;
+    this.y = this.stage.clientHeight / 2 - top - (this.scale * (y0 + y1) * height) / 2;
+    if (this.scale === 1) [this.x, this.y] = [0, 0];
+    this.framed = box;
     this.apply();
   }
 
@@ -89,10 +107,17 @@ export class Viewer {
     this.y += (y - sheet.y) * (1 - scale / this.scale);
     this.scale = scale;
     if (scale === 1) [this.x, this.y] = [0, 0];
+    this.framed = null;
     this.apply();
   }
 
   apply() {
+    // The middle of the stage stays on the photo: nobody loses it by dragging.
+    const within = (at, length, from, size) => Math.min(length / 2 - from, Math.max(length / 2 - from - this.scale * size, at));
+    if (this.scale > 1) {
+      this.x = within(this.x, this.stage.clientWidth, this.sheet.offsetLeft, this.sheet.offsetWidth);
+      this.y = within(this.y, this.stage.clientHeight, this.sheet.offsetTop, this.sheet.offsetHeight);
+    }
     this.stage.style.touchAction = this.scale > 1 ? "none" : "pan-y"; // a finger scrolls the page until zoomed in
     this.sheet.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
   }
@@ -115,6 +140,7 @@ export class Viewer {
   }
 
   shift(dx, dy) {
+    this.framed = null;
     this.x += dx;
     this.y += dy;
     this.apply();
