@@ -6,12 +6,16 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from services.common.serving.modelpack import PackError
 
 M = TypeVar("M", bound=nn.Module)
 _MAY_CHANGE = ("epochs", "minutes")  # settings that a resumed run may have other values of
@@ -79,6 +83,15 @@ def trainer_arguments(description: str, preset: str, **folders: str) -> argparse
     return arguments
 
 
+@contextmanager
+def commands_error() -> Iterator[None]:
+    """What is wrong with a command's data or files ends it with one line, not with a traceback."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, PackError) as error:  # CocoError is a ValueError
+        raise SystemExit(f"error: {error}") from None
+
+
 def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -98,20 +111,55 @@ def average(averaged: nn.Module, model: nn.Module, decay: float) -> None:
             a.copy_(p)
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a trainer saved; tensors and plain values only. Raises ValueError for any other file, naming it."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such checkpoint") from None
+    except Exception as error:  # torch raises many kinds for files that are not its own
+        raise ValueError(f"{path}: cannot be read as a checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not {"config", "averaged"} <= state.keys():
+        raise ValueError(f"{path}: holds no `config` and `averaged`: not a checkpoint of a trainer here")
+    return state
+
+
+def must_have_names(state: dict[str, Any], names: list[str] | None, path: Path) -> None:
+    """Raises ValueError where a checkpoint's outputs mean something else than `names`, naming the first difference."""
+    trained = state.get("names")
+    if trained is None or names is None or trained == names:
+        return
+    at = next(
+        (i for i, (a, b) in enumerate(zip(trained, names, strict=False)) if a != b), min(len(trained), len(names))
+    )
+    was, now = (repr(x[at]) if at < len(x) else "nothing" for x in (trained, names))
+    raise ValueError(f"{path}: its label map is another one: entry {at} is {was} there and {now} here")
+
+
 class Checkpoint:
     """`folder/checkpoint.pt`: everything a run needs to go on, replaced atomically; `folder/log.jsonl`: its curve."""
 
-    def __init__(self, folder: Path, config: Any) -> None:
+    def __init__(self, folder: Path, config: Any, names: list[str] | None = None) -> None:
+        """`names`: what the outputs mean, in their order; a run with other names is refused."""
         folder.mkdir(parents=True, exist_ok=True)
+        self.names = names
         self.path, self.log = folder / "checkpoint.pt", folder / "log.jsonl"
         self.config: dict[str, Any] = asdict(config)
+        self.defaults: dict[str, Any] = asdict(type(config)())  # of settings that an older run did not know
 
     def save(
         self, epoch: int, seconds: float, rng: torch.Generator, **parts: nn.Module | torch.optim.Optimizer
     ) -> None:
-        state = {name: part.state_dict() for name, part in parts.items()}
+        state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
         torch.save(
-            {"config": self.config, "epoch": epoch, "seconds": seconds, "rng": rng.get_state(), **state},
+            {
+                "config": self.config,
+                "names": self.names,
+                "epoch": epoch,
+                "seconds": seconds,
+                "rng": rng.get_state(),
+                **state,
+            },
             self.path.with_suffix(".tmp"),
         )
         self.path.with_suffix(".tmp").replace(self.path)  # a kill in mid-write leaves the former checkpoint
@@ -124,11 +172,13 @@ class Checkpoint:
         if not self.path.exists():
             return 0, 0.0
         state = torch.load(self.path, map_location="cpu", weights_only=True)
-        changed = [k for k, v in self.config.items() if state["config"].get(k) != v and k not in _MAY_CHANGE]
+        before = {**self.defaults, **state["config"]}
+        changed = [k for k, v in self.config.items() if before[k] != v and k not in _MAY_CHANGE]
         if changed:
             raise ValueError(
                 f"{self.path} was trained with another {changed[0]}: choose another --out or the same configuration"
             )
+        must_have_names(state, self.names, self.path)
         for name, part in parts.items():
             part.load_state_dict(state[name])
         rng.set_state(state["rng"])

@@ -7,7 +7,8 @@ A stored crop shows `ROOM` of the box's longer side on every side of it, at `SID
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
+from math import ceil, log
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,28 +20,45 @@ from export.albert.data import colour
 from services.common.vision.crops import cut_crops
 
 ROOM = 0.6  # of the box's longer side, on each side
-SIDE = 384
+SIDE = 384  # at most
 
 
 @dataclass
 class Crops:
     """n crops of one split. `image` groups crops of one photo; `size` is 0 small, 1 medium, 2 large."""
 
-    pixels: NDArray[np.uint8]  # [n, SIDE, SIDE, 3], with ROOM around each box
+    pixels: NDArray[np.uint8]  # [n, side, side, 3], with ROOM around each box
     labels: NDArray[np.int64]  # [n], index into the classes; -1 where a segmenter's box is not on a damage
     image: NDArray[np.int64]  # [n]
     size: NDArray[np.int64]  # [n]
     served: NDArray[np.uint8]  # [n, S, S, 3]: exactly as serving cuts them
     presence: NDArray[np.float32]  # [n] in [0, 1]: how much the crop shows a damage
 
+    def joined(self, other: Crops) -> Crops:
+        """Both, the other's photos counted on from these."""
+        rows = {k: np.concatenate([v, vars(other)[k]]) for k, v in vars(self).items()}
+        rows["image"][len(self.image) :] += self.image.max(initial=-1) + 1
+        return Crops(**rows)
 
-def wide_crops(pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """[n, SIDE, SIDE, 3] around normalised boxes [n, 4]."""
-    return cut_crops(pixels, boxes, size=SIDE, resize="pad", context=ROOM)
+
+def wide_crops(
+    pixels: NDArray[np.uint8],
+    boxes: NDArray[np.float64],
+    *,
+    side: int = SIDE,
+    resize: Literal["pad", "stretch"] = "pad",
+) -> NDArray[np.uint8]:
+    """[n, side, side, 3] around normalised boxes [n, 4]."""
+    return cut_crops(pixels, boxes, size=side, resize=resize, context=ROOM)
+
+
+def wide_side(size: int, context: float) -> int:
+    """The side at which a stored crop holds as many pixels as the classifier's `size` shows of it."""
+    return min(SIDE, ceil(size * (1 + 2 * ROOM) / (1 + 2 * context)))
 
 
 def augment(crops: Tensor, size: int, context: float, rng: torch.Generator) -> Tensor:
-    """uint8 [B, SIDE, SIDE, 3] -> uint8 [B, size, size, 3]: box jitter, aspect jitter, turn, flip, colour, erasing.
+    """uint8 [B, side, side, 3] -> uint8 [B, size, size, 3]: box jitter, aspect jitter, turn, flip, colour, erasing.
 
     Box jitter: scale 0.75 to 1.35 and a shift of up to 15 % of the box keep the IoU with the true box mostly in
     0.6 to 1, which is what a segmenter's boxes look like.

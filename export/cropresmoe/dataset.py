@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.albert.dataset import DAMAGES, open_pixels
-from export.cropresmoe.data import Crops, wide_crops
+from export.cropresmoe.data import Crops, wide_crops, wide_side
 from export.cropresmoe.proposals import read_proposals
-from export.data.coco import CocoError, Photo, clean_licence, read_coco
+from export.data.coco import Annotation, CocoError, Photo, clean_licence, read_coco
 from export.labels import Labels
 from services.common.vision.crops import cut_crops
 from services.common.vision.resample import resize
 from services.common.vision.size import size_class
 
 SIZES = ("small", "medium", "large")
-UNSUPPORTED = ("tire_flat",)  # its photos are frames of one wheel: nothing to learn a flat tyre from
+# Labels that a source has and nothing can be learned from: its flat tyres are frames of one wheel.
+UNSUPPORTED = {DAMAGES: ("tire_flat",)}
 
 
 @dataclass(frozen=True)
@@ -32,40 +33,73 @@ class Cut:
     resize: Literal["pad", "stretch"] = "pad"
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """Which samples a labelled photo gives.
+
+    `source`: the label names, as `labels.yaml` translates them. `one_a_photo`: the paper's protocol, in which a photo
+    has one label, the lowest category id, and one box, the first of that category; otherwise every box is a sample of
+    its own. `whole`: the sample shows the whole photo, not its box (RawMoE, ResMoE-50).
+    """
+
+    source: str = DAMAGES
+    one_a_photo: bool = False
+    whole: bool = False
+
+    def samples(self, photo: Photo, order: tuple[str, ...]) -> list[Annotation]:
+        """The annotations of a photo that are samples; `order`: category names by id."""
+        unsupported = UNSUPPORTED.get(self.source, ())
+        kept = [a for a in photo.annotations if a.category not in unsupported]
+        if self.one_a_photo and kept:
+            return [min(kept, key=lambda a: order.index(a.category))]  # min keeps the first of equals
+        return kept
+
+    def taught(self, labels: Labels) -> NDArray[np.bool_]:
+        """bool [C]: the classes that the source's labels can teach."""
+        names = labels.sources[self.source].items()
+        served = {t.serves for name, t in names if name not in UNSUPPORTED.get(self.source, ())}
+        return np.isin(labels.vocabulary.classes, sorted(served))
+
+
+EVERY_BOX = Protocol()
+
+
 def load_crops(
     data: Path,
     split: str,
     labels: Labels,
     cut: Cut,
     *,
+    protocol: Protocol = Protocol(),  # frozen
     all_licences: bool = True,
     wide: bool = True,
     jitter: int | None = None,
     aspect: float | None = None,
     proposals: Path | None = None,
 ) -> tuple[Crops, list[Photo]]:
-    """Every labelled box of a split as crops, and the photo of each crop; after them a photo's `proposals`.
+    """Every sample of a split as crops, and the photo of each crop; after them a photo's `proposals`.
 
+    `split`: train, val, test, or the path of a COCO file.
     `jitter`: a seed; boxes are then scaled and shifted as a segmenter's are (IoU mostly 0.6 to 1). `aspect`: square
     photos are re-stretched to this width / height first. Raises CocoError when the split has no usable box.
     """
-    path = data / "damage" / f"{split}.json"
+    path = Path(split) if split.endswith(".json") else data / "damage" / f"{split}.json"
     rng = np.random.default_rng(jitter)
     classes = list(labels.vocabulary.classes)
     proposed = read_proposals(proposals) if proposals else {}
+    side = wide_side(cut.size, cut.context)
+    names = labels.sources[protocol.source]
+    served: dict[str | None, int] = {None: -1} | {n: classes.index(t.serves) for n, t in names.items() if t.serves}
     rows: dict[str, list[NDArray[np.generic]]] = {
         k: [] for k in ("pixels", "labels", "image", "size", "served", "presence")
     }
     photos: list[Photo] = []
-    for number, photo in enumerate(
-        tqdm(read_coco(path, categories=labels.sources[DAMAGES]).photos, desc=f"crops of {split}", mininterval=5)
-    ):
-        kept = [a for a in photo.annotations if labels.sources[DAMAGES][a.category].serves not in UNSUPPORTED]
+    coco = read_coco(path, categories=names)
+    for number, photo in enumerate(tqdm(coco.photos, desc=f"crops of {split}", mininterval=5)):
+        kept = protocol.samples(photo, coco.categories)
         if not kept or not (all_licences or clean_licence(photo)):
             continue
-        scale = np.array([photo.width, photo.height] * 2)
-        boxes = np.array([a.box for a in kept]) / scale
-        names = [a.category for a in kept]
+        boxes = np.array([a.box for a in kept]) / np.array([photo.width, photo.height] * 2)
         extra = proposed.get(photo.path.name, [])
         if jitter is not None:
             boxes = jittered(boxes, rng)
@@ -73,11 +107,16 @@ def load_crops(
         pixels = open_pixels(photo)
         if aspect and photo.width == photo.height:
             pixels = cut_stretch(pixels, aspect)
-        rows["served"].append(cut_crops(pixels, boxes, size=cut.size, resize=cut.resize, context=cut.context))
-        rows["pixels"].append(wide_crops(pixels, boxes) if wide else np.zeros((len(boxes), 1, 1, 3), np.uint8))
-        served = {None: -1} | {n: classes.index(labels.sources[DAMAGES][n].serves) for n in names}
-        rows["labels"].append(np.array([served.get(n, -1) for n in [*names, *(p.label for p in extra)]], np.int64))
-        rows["presence"].append(np.array([1.0] * len(names) + [p.presence for p in extra], np.float32))
+        shown = np.tile([0.0, 0.0, 1.0, 1.0], (len(boxes), 1)) if protocol.whole else boxes
+        rows["served"].append(cut_crops(pixels, shown, size=cut.size, resize=cut.resize, context=cut.context))
+        rows["pixels"].append(
+            wide_crops(pixels, shown, side=side, resize=cut.resize)
+            if wide
+            else np.zeros((len(boxes), 1, 1, 3), np.uint8)
+        )
+        said = [*(a.category for a in kept), *(p.label for p in extra)]
+        rows["labels"].append(np.array([served.get(n, -1) for n in said], np.int64))
+        rows["presence"].append(np.array([1.0] * len(kept) + [p.presence for p in extra], np.float32))
         rows["image"].append(np.full(len(boxes), number, np.int64))
         rows["size"].append(np.array([SIZES.index(size_class(tuple(b))) for b in boxes.tolist()], np.int64))
         photos += [photo] * len(boxes)

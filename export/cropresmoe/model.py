@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from export import efficientnet_lite, resnet
+from export.cropresmoe import backbones
 
 EXPERTS = 5
 HIDDEN = 128
@@ -35,30 +35,46 @@ class MoEHead(nn.Module):
         return (gates[..., None] * logits).sum(1), gates
 
 
+class LinearHead(nn.Module):
+    """What the paper's baselines have instead of experts; its one gate is always open."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.classify = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, d] -> logits [B, C], gates [B, 1]."""
+        return self.classify(x), x.new_ones(len(x), 1)
+
+
+HEADS: dict[str, type[MoEHead] | type[LinearHead]] = {"moe": MoEHead, "linear": LinearHead}
+
+
 class CropResMoE(nn.Module):
     """uint8 crops [B, S, S, 3] -> logits [B, C], gates [B, E], features [B, d].
 
-    `backbone`: resnet50 (the paper; 24,833,507 parameters at six classes), lite0 or lite2. `presence` adds one logit
-    to the paper's model: whether the crop shows a damage at all (see `presence_of`).
+    `backbone`: resnet50 (the paper; 24,833,507 parameters at six classes) or another of `backbones.NAMES`; `head`:
+    moe, or linear for a baseline. `presence` adds one logit to the paper's model: whether the crop shows a damage at
+    all (see `presence_of`).
     """
 
     def __init__(
-        self, backbone: str = "lite2", classes: int = 7, dropout: float = 0.0, *, presence: bool = False
+        self,
+        backbone: str = "lite2",
+        classes: int = 7,
+        dropout: float = 0.0,
+        *,
+        presence: bool = False,
+        head: str = "moe",
     ) -> None:
         super().__init__()
         self.name = backbone
-        self.backbone: resnet.ResNet50 | efficientnet_lite.EfficientNetLite
-        if backbone == "resnet50":
-            self.backbone, width = resnet.ResNet50(), resnet.ResNet50.width
-            mean, scale = resnet.MEAN, resnet.STD
-        else:
-            self.backbone, width = efficientnet_lite.EfficientNetLite(backbone, head=True), 1280
-            mean, scale = (efficientnet_lite.MEAN,) * 3, (efficientnet_lite.SCALE,) * 3
+        self.backbone, width, mean, scale = backbones.make(backbone)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
         self.width = width
         self.dropout = dropout
-        self.head = MoEHead(width, classes)
+        self.head: MoEHead | LinearHead = HEADS[head](width, classes)
         self.presence = nn.Linear(width, 1) if presence else None
 
     def presence_of(self, x: Tensor) -> Tensor | None:

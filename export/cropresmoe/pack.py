@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor, nn
 
-from export.config import build
 from export.convert.to_onnx import run, to_onnx
 from export.cropresmoe.calibrate import Projection, fit_projection, fit_vote, neighbours
-from export.cropresmoe.dataset import UNSUPPORTED, Cut, load_crops
+from export.cropresmoe.dataset import Cut, load_crops
 from export.cropresmoe.evaluate import metrics
 from export.cropresmoe.model import CropResMoE
-from export.cropresmoe.train import Config, predict
+from export.cropresmoe.runs import load_run
+from export.cropresmoe.train import predict
 from export.labels import load_labels
 from export.sources import damage_sources
 from export.statistics import fit_temperature
@@ -93,15 +93,6 @@ def memory_file(
     )
 
 
-def load_run(run_folder: Path, classes: int) -> tuple[CropResMoE, Config]:
-    """The averaged model of a training run. Raises ValueError for a run of another kind of model."""
-    state = torch.load(run_folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    config = build(Config, state["config"], str(run_folder / "checkpoint.pt"))
-    model = CropResMoE(config.backbone, classes, presence=config.presence > 0)
-    model.load_state_dict(state["averaged"])
-    return model.eval(), config
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Turn a training run into a classifier pack and a memory pack.")
     parser.add_argument("--run", type=Path, required=True)
@@ -115,7 +106,7 @@ def main() -> None:
     labels = load_labels()
     vocabulary = labels.vocabulary
     classes = list(vocabulary.classes)
-    model, config = load_run(args.run, len(classes))
+    model, config = load_run(args.run, classes)
     cut = Cut(args.size or config.size, config.context)
     train, _ = load_crops(args.data, "train", labels, cut, all_licences=args.all_licences, wide=False)
     val, _ = load_crops(args.data, "val", labels, cut, wide=False)
@@ -140,7 +131,7 @@ def main() -> None:
         notes=NOTES,
         vocabulary=vocabulary,
         names_hash="",
-        supported={"classes": [c for c, known in zip(classes, taught, strict=True) if known and c not in UNSUPPORTED]},
+        supported={"classes": [c for c, known in zip(classes, taught, strict=True) if known]},
         input=Input(height=cut.size, width=cut.size, resize=cut.resize, context=cut.context),
         backbone=backbone_hash(model, projection, preprocessing),
         embedding_dim=memory.shape[1],

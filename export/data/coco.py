@@ -84,7 +84,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class CocoSet:
-    """One file: the photos and the category names in the file's order."""
+    """One file: the photos and the category names in the order of their ids."""
 
     path: Path
     categories: tuple[str, ...]
@@ -178,7 +178,7 @@ class _Reader:
             raise CocoError(self.path, self.problems)
         return CocoSet(
             path=self.path,
-            categories=tuple(names.values()),
+            categories=tuple(names[i] for i in sorted(names, key=lambda i: i if isinstance(i, int) else 0)),
             photos=tuple(replace(p, annotations=tuple(found[i]), ignored=tuple(ignored[i])) for i, p in photos.items()),
         )
 

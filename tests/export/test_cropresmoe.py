@@ -13,11 +13,14 @@ from safetensors.torch import save_file
 
 from export.convert.to_onnx import run
 from export.cropresmoe.calibrate import Projection, fit_projection, neighbours
+from export.cropresmoe.config import Config
 from export.cropresmoe.data import SIDE, Crops, augment
 from export.cropresmoe.dataset import jittered
-from export.cropresmoe.model import CropResMoE, RawMoE, count_parameters
-from export.cropresmoe.pack import Served, backbone_hash, graph_and_golden, load_run
-from export.cropresmoe.train import Config, focal_loss, train
+from export.cropresmoe.losses import focal_loss
+from export.cropresmoe.model import CropResMoE, MoEHead, RawMoE, count_parameters
+from export.cropresmoe.pack import Served, backbone_hash, graph_and_golden
+from export.cropresmoe.runs import load_run
+from export.cropresmoe.train import train
 from export.resnet import ResNet50, load_resnet50
 from export.statistics import ece, fit_temperature
 
@@ -61,7 +64,8 @@ def test_gates_are_a_distribution_and_logits_their_mixture() -> None:
     model = CropResMoE("lite0", 7).eval()
     logits, gates, x = model(torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8))
     assert torch.allclose(gates.sum(1), torch.ones(2))
-    by_hand = sum(gates[:, i, None] * expert(x) for i, expert in enumerate(model.head.experts))
+    assert isinstance(model.head, MoEHead)
+    by_hand = torch.stack([gates[:, i, None] * expert(x) for i, expert in enumerate(model.head.experts)]).sum(0)
     assert torch.allclose(logits, by_hand, atol=1e-5)
 
 
@@ -118,8 +122,8 @@ def test_a_run_becomes_a_graph_with_unit_embeddings_and_a_hash_of_its_backbone(t
         presence=np.ones(8, np.float32),
     )
     config = Config(backbone="lite0", size=64, epochs=1, batch=4, frozen=0)
-    train(config, crops, crops, ["a", "b"], tmp_path, device=torch.device("cpu"))
-    model, _ = load_run(tmp_path, 2)
+    train(config, crops, crops, ["a", "b"], tmp_path)
+    model, _ = load_run(tmp_path, ["a", "b"])
     features = model.embed(torch.from_numpy(crops.served)).detach().numpy()
     matrix = np.linalg.qr(rng.normal(size=(model.width, 4)))[0].astype(np.float32)
     projection = Projection(np.zeros(model.width, np.float32), matrix)
@@ -131,6 +135,7 @@ def test_a_run_becomes_a_graph_with_unit_embeddings_and_a_hash_of_its_backbone(t
     assert np.allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-4)
     assert np.allclose(embedding, projection(features[:3]), atol=1e-3)
     before = backbone_hash(model, projection, {"size": 64})
+    assert isinstance(model.head, MoEHead)
     with torch.no_grad():
         model.head.router.bias.add_(1)
     assert backbone_hash(model, projection, {"size": 64}) == before, "the head may change without a new index"
