@@ -79,7 +79,7 @@ async def serving(settings: Settings, listener: socket.socket, redis_url: str) -
     Raises NotServing, InvalidSettings.
     """
     async with house(settings, redis_url) as apps:
-        server = uvicorn.Server(run.configuration(apps[-1], settings))
+        server = run.serving(apps[-1], settings)
         task = asyncio.create_task(_serve(server, listener))
         try:
             await _until_ready(apps, server, task)

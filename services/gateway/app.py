@@ -16,12 +16,22 @@ import services
 from services.common.serving import problems
 from services.common.serving.app import create_app
 from services.common.serving.errors import NotReady
-from services.common.serving.health import Readiness
 from services.gateway import readiness
 from services.gateway.assessment.clients import Clients
 from services.gateway.callers import CallersMiddleware
 from services.gateway.hosts import HostsMiddleware
-from services.gateway.routes import claims, intake, keys, models, page, usage
+from services.gateway.routes import (
+    claims,
+    events,
+    instant,
+    intake,
+    keys,
+    models,
+    page,
+    reviews,
+    usage,
+    webhooks,
+)
 from services.gateway.runtime import opened
 from services.gateway.settings import Settings
 from services.gateway.worker import ClaimWorker
@@ -44,8 +54,16 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
             assessor = ClaimWorker(runtime) if worker else None
             if assessor:
                 assessor.start()
+            runtime.learning.start(settings.requeue_seconds)
+
+            def leave() -> None:
+                runtime.signals.end()
+                if assessor:
+                    assessor.leave()
+
+            app.state.leaving = leave
             yield
-            app.state.readiness = _stopping
+            await runtime.learning.stop()
             if assessor:
                 await assessor.stop()
 
@@ -59,15 +77,11 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
             Middleware(CallersMiddleware),
         ],
     )
-    for routes in (intake, claims, models, keys, usage, page):
+    for routes in (intake, claims, events, instant, models, keys, usage, reviews, webhooks, page):
         app.include_router(routes.router)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(lost, _records_away)
     return app
-
-
-async def _stopping() -> Readiness:
-    return Readiness("stopping", "The gateway is stopping. Another one takes over.")
 
 
 async def _records_away(request: Request, error: Exception) -> Response:

@@ -15,14 +15,20 @@ from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.policy import Policy
 from services.gateway.callers import Callers
 from services.gateway.drain import Drain
+from services.gateway.outbound import Outbound
 from services.gateway.photos import PhotoStore
 from services.gateway.pictures import Pictures
 from services.gateway.quotas import Quotas, Rates
 from services.gateway.records.database import Database
 from services.gateway.records.keys import KeyStore
+from services.gateway.records.reviews import ReviewStore
 from services.gateway.records.store import ClaimStore
 from services.gateway.records.usage import UsageStore
+from services.gateway.records.webhooks import WebhookStore
+from services.gateway.reviews.crops import Crops
+from services.gateway.reviews.learning import Learning
 from services.gateway.settings import Settings
+from services.gateway.turnstile import Turnstile
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,13 @@ class Runtime:
     drain: Drain
     queue: JobQueue
     signals: Signals
+    webhooks: WebhookStore
+    outbound: Outbound
+    reviews: ReviewStore
+    crops: Crops
+    learning: Learning
+    checks: Turnstile
+    analyses: Turnstile
 
 
 @asynccontextmanager
@@ -62,10 +75,13 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
         keys = KeyStore(database)
         usage = UsageStore(database)
         quotas = Quotas(settings.quota, settings.quotas)
+        models = clients or await _over_network(settings, stack)
+        reviews = ReviewStore(database)
+        crops = Crops(photos, models.classifier, max_pixels=settings.max_photo_pixels)
         yield Runtime(
             settings=settings,
             policy=policy(settings),
-            clients=clients or await _over_network(settings, stack),
+            clients=models,
             claims=ClaimStore(database),
             photos=photos,
             pictures=Pictures(photos, max_pixels=settings.max_photo_pixels),
@@ -77,6 +93,13 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             drain=Drain(usage),
             queue=queue,
             signals=signals,
+            webhooks=WebhookStore(database),
+            outbound=Outbound([entry for entry in settings.private_receivers.split(",") if entry.strip()]),
+            reviews=reviews,
+            crops=crops,
+            learning=Learning(reviews, crops, models.retrieval),
+            checks=Turnstile(2, 16),  # some milliseconds each
+            analyses=Turnstile(2, 4),  # as long as a claim's photo each
         )
 
 
@@ -95,7 +118,7 @@ def policy(settings: Settings) -> Policy:
 
 async def _over_network(settings: Settings, stack: AsyncExitStack) -> Clients:
     http = [
-        await stack.enter_async_context(over_network(url))
+        await stack.enter_async_context(over_network(url, settings.internal_key))
         for url in (settings.segmenter_url, settings.classifier_url, settings.retrieval_url)
     ]
     return Clients(HttpSegmenter(http[0]), HttpClassifier(http[1]), HttpRetrieval(http[2]))

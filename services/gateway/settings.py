@@ -37,6 +37,7 @@ class Settings(ServiceSettings):
     quota: Quota = Field(Quota(), description='each tenant\'s share, as JSON: {"photos_per_day": 5000}')
     quotas: dict[str, Quota] = Field({}, description='tenants with another: {"acme": {"open_claims": 500}}')
 
+    internal_key: SecretStr | None = Field(None, min_length=32, description="the secret that model services ask for")
     segmenter_url: str = "http://127.0.0.1:8001"
     classifier_url: str = "http://127.0.0.1:8002"
     retrieval_url: str = "http://127.0.0.1:8003"
@@ -45,13 +46,22 @@ class Settings(ServiceSettings):
     max_photo_bytes: int = Field(20 * MEBIBYTE, ge=1)
     max_claim_bytes: int = Field(100 * MEBIBYTE, ge=1, description="all photos of a claim together")
     max_photo_pixels: int = Field(50_000_000, ge=1, description="by the header, before anything is decoded")
+    max_batch_photos: int = Field(10_000, ge=1, description="in one batch, and lines of its manifest")
     max_queue: int = Field(200, ge=1, description="unfinished claims; beyond it a claim is refused with 503")
+
+    private_receivers: str = Field(
+        "",
+        description="names, addresses and networks of your own that webhooks may reach, over http too: "
+        "crm.intern,10.1.0.0/16; everything else must be public and https",
+    )
 
     worker_concurrency: int = Field(2, ge=1, description="claims at once: one decodes while another is at a model")
     lock_seconds: float = Field(10, gt=0, description="a worker silent for so long loses its claim to another")
     requeue_seconds: float = Field(15, gt=0, description="how often the records are compared with the queue")
     claim_patience_seconds: float = Field(3600, gt=0, description="how long a claim waits for a model service")
     drain_seconds: float = Field(25, gt=0, description="time for claims in flight when the worker is stopped")
+
+    review_lease_seconds: float = Field(180, gt=0, description="how long a finding stays with a silent reviewer")
 
     tau: float = Field(0.6, ge=0, le=1, description="accept a calibrated probability above it (CropResMoE)")
     blend: float = Field(0.7, ge=0, le=1, description="lambda: the model's share beside the neighbours' vote")

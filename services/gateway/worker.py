@@ -1,4 +1,4 @@
-"""The claim worker: takes claims from the queue, and makes sure that the queue knows every unfinished one."""
+"""The worker: assesses queued claims, makes sure that the queue knows every unfinished one, and sends webhooks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from services.common.jobs.worker import JobWorker, Turn
 from services.common.serving.errors import Problem
 from services.gateway import claim_job
 from services.gateway.runtime import Runtime
+from services.gateway.webhooks.sender import Sender
 
 log = structlog.get_logger(__name__)
 
@@ -30,16 +31,32 @@ class ClaimWorker:
             concurrency=settings.worker_concurrency,
             lock_seconds=settings.lock_seconds,
         )
+        self._sender = Sender(runtime.webhooks, runtime.outbound)
+        self._stopping: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._jobs.run()), asyncio.create_task(self._keep_queued())]
+        self._tasks = [
+            asyncio.create_task(task)
+            for task in (self._jobs.run(), self._keep_queued(), self._sender.run())
+        ]
+
+    def leave(self) -> None:
+        """Begin to stop: take no new claim, and finish those in hand or give them back."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop())
 
     async def stop(self) -> None:
-        running, keeping = self._tasks
+        """Until everything is finished or given back."""
+        self.leave()
+        if self._stopping is not None:
+            await self._stopping
+
+    async def _stop(self) -> None:
+        running, keeping, sending = self._tasks
         keeping.cancel()
         await self._jobs.stop(self._runtime.settings.drain_seconds)
-        for task in (running, keeping):
+        for task in (running, keeping, sending):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

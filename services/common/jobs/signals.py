@@ -25,6 +25,7 @@ class Signals:
         self._listening = listening
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
+        self.ending = False
 
     async def publish(self, key: str) -> None:
         with suppress(RedisError, OSError):  # a hint: whoever waits looks at the records once a second anyway
@@ -43,6 +44,13 @@ class Signals:
             self._waiting[key].discard(event)
             if not self._waiting[key]:
                 del self._waiting[key]
+
+    def end(self) -> None:
+        """Wake everybody who waits, for the last time: whoever looks at `ending` answers now instead of waiting on."""
+        self.ending = True
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
 
     async def close(self) -> None:
         if self._task is not None:

@@ -21,6 +21,10 @@ async def _always_ready() -> health.Readiness:
     return health.Readiness()
 
 
+def _nothing_to_leave() -> None:
+    return None
+
+
 def create_app(
     *,
     service: str,
@@ -33,7 +37,8 @@ def create_app(
     """An app with health routes, problem documents for every error, request context and a cap on bodies.
 
     `middleware` of the service's own runs inside the common ones: what it raises is answered like any other error.
-    `app.state.readiness` holds the check that `/health/ready` asks; a lifespan may replace it.
+    `app.state.readiness` holds the check that `/health/ready` asks, `app.state.leaving` what is called when the server
+    takes no more requests; a lifespan may replace both.
     """
     app = FastAPI(
         title=service,
@@ -50,6 +55,7 @@ def create_app(
         },
     )
     app.state.readiness = readiness
+    app.state.leaving = _nothing_to_leave
     problems.install(app)
     app.include_router(health.router)
     # The last added is the outermost: a refused body still gets a request id, a log line and a count.

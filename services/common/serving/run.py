@@ -7,21 +7,28 @@ import sys
 
 import prometheus_client
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from services.common.serving.server import Server
 from services.common.serving.settings import ServiceSettings
 from services.common.serving.telemetry import configure_logging
 
 DRAIN_S = 30  # longest wait for requests in flight after SIGTERM; compose allows 45 s before it kills
 
 
-def serve(app: ASGIApp, settings: ServiceSettings) -> None:
+def serve(app: FastAPI, settings: ServiceSettings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. One worker: one process owns the device."""
     prepare(settings)
-    server = uvicorn.Server(configuration(app, settings))
+    server = serving(app, settings)
     server.run()
     if not server.started:
         sys.exit(f"Nothing was served on {settings.host}:{settings.port}; the log says why.")
+
+
+def serving(app: FastAPI, settings: ServiceSettings) -> Server:
+    """How every app here is served, and how it leaves."""
+    return Server(configuration(app, settings), app, settings.grace_seconds)
 
 
 def prepare(settings: ServiceSettings) -> None:
@@ -36,7 +43,6 @@ def prepare(settings: ServiceSettings) -> None:
 
 
 def configuration(app: ASGIApp, settings: ServiceSettings) -> uvicorn.Config:
-    """How every app here is served."""
     return uvicorn.Config(
         app,
         host=settings.host,

@@ -43,6 +43,9 @@ class ServiceSettings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+    grace_seconds: float = Field(
+        1, ge=0, description="after SIGTERM it says so long that it is not ready, and still answers; Ctrl-C skips it"
+    )
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus metrics, on a port of their own; 0: nowhere")
 
     @classmethod

@@ -17,6 +17,7 @@ from sqlalchemy.orm import selectinload
 
 from services.common.jobs.turns import Share
 from services.gateway import schemas
+from services.gateway.records import outbox, usage
 from services.gateway.records import usage
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
@@ -88,14 +89,17 @@ class ClaimStore:
         external_ref: str | None,
         metadata: Json,
         bounds: Bounds = UNBOUNDED,
+        batch: bool = False,
     ) -> None:
         """Accept a claim. Once this returns, the claim will be finished whatever becomes of the queue.
 
-        Raises OverQuota where the tenant would have more than its `bounds`.
+        One of a `batch` waits behind all interactive ones. Raises OverQuota where the tenant would have more than its
+        `bounds`, and IntegrityError where there is such a claim already.
         """
         claim = {
             "id": claim_id,
             "tenant": tenant,
+            "lane": "batch" if batch else "interactive",
             "status": "queued",
             "external_ref": external_ref,
             "metadata": metadata,
@@ -253,6 +257,7 @@ class ClaimStore:
         }
         async with self._fenced(claim_id, attempt, changes) as connection:
             await enqueue(connection, claim_id)
+            await outbox.announce(connection, claim_id)
 
     @whole
     async def give_up(self, claim_id: str, error: schemas.Error) -> bool:
@@ -266,6 +271,8 @@ class ClaimStore:
                 .where(Claim.id == claim_id, Claim.status.in_(_OPEN))
                 .values(status="failed", attempt=Claim.attempt + 1, completed_at=now_ms(), error=error.model_dump())
             )
+            if done.rowcount == 1:
+                await outbox.announce(connection, claim_id)
             return done.rowcount == 1
 
     @asynccontextmanager

@@ -35,7 +35,7 @@ async def wait_for(
     """The claim as soon as it is `enough`, or as it is after `seconds`. Raises NotFound."""
     ends = asyncio.get_running_loop().time() + seconds
     with runtime.signals.subscribe(claim_id) as changed:
-        while (left := ends - asyncio.get_running_loop().time()) > 0:
+        while (left := ends - asyncio.get_running_loop().time()) > 0 and not runtime.signals.ending:
             changed.clear()  # before looking: a change after the look wakes us
             if await enough():
                 break
