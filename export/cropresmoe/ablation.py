@@ -89,6 +89,7 @@ def measure_step(step: Step, config: Config, args: argparse.Namespace, labels: L
                 found.labels,
                 found.image,
                 protocol.taught(labels),
+                size=found.size,
                 table="ablation",
                 name=step.name,
                 samples="one a photo" if one else "every box",
