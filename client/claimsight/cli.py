@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from claimsight import folder as folders
 from claimsight import show
 from claimsight.client import DEFAULT_URL, LONGEST_WAIT_S, Claimsight
 from claimsight.errors import ClaimsightError
@@ -56,6 +58,34 @@ def assess(
         if overlays:
             _save_overlays(client, claim, photos, overlays)
     if claim.status != "succeeded":
+        raise typer.Exit(1)
+
+
+@app.command()
+def batch(
+    *,
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="photos, also in subfolders")],
+    out: Annotated[Path, typer.Option(help="file for the results, one JSON object a line")],
+    coco: Annotated[Path | None, typer.Option(help="file for the findings in COCO's format")] = None,
+    per_folder: Annotated[bool, typer.Option("--claim-per-folder", help="a subfolder is a claim, not a photo")] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Assess every photo of FOLDER in the background. Stopped and begun again, it goes on where it was."""
+    planned = folders.plan(folder, claim_per_folder=per_folder)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Claimsight(url, key) as client, Progress(*columns, console=Console(stderr=True)) as bars:
+        shown: dict[str, TaskID] = {}
+
+        def told(what: str, done: int, total: int) -> None:
+            if what not in shown:
+                shown[what] = bars.add_task(what, total=total)
+            bars.update(shown[what], completed=done, total=total)
+
+        ended = folders.run(client, planned, out, coco=coco, told=told)
+    lines = ended.progress.total if ended.progress else 0
+    console.print(f"{ended.id} {ended.status}: {lines - ended.failed} claims assessed, {ended.failed} failed -> {out}")
+    if ended.failed or ended.status != "succeeded":
         raise typer.Exit(1)
 
 

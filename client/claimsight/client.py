@@ -135,7 +135,8 @@ class Claimsight:
 
     def analyze(self, photo: Image) -> Photo:
         """One photo's findings at once; nothing is kept at the gateway."""
-        return _read(Photo, self._transport.send("POST", "/v1/damage:analyze", body=_one(photo)))
+        answer = self._transport.send("POST", "/v1/damage:analyze", body=_one(photo))
+        return Photo.model_validate(answer.json()["photo"])
 
     def similar(self, photo: Image, *, k: int = 10) -> list[dict[str, Any]]:
         """For each damage on the photo the most similar past cases."""

@@ -138,16 +138,11 @@ class Batch(Job):
     failed: int = Field(0, description="Lines that ended with an error")
 
 
-class Issue(Answer):
-    code: str
-    text: str
-
-
 class PhotoCheck(Answer):
-    """Whether a photo is worth sending; `advice` says in a sentence what to do where it is not."""
+    """Whether a photo is worth sending; each of `issues` says in a sentence what to do better."""
 
     verdict: str
-    issues: list[Issue] = []
+    issues: list[Reason] = []
     width: int | None = None
     height: int | None = None
 

@@ -21,6 +21,7 @@ from services.gateway.assessment.clients import Clients
 from services.gateway.callers import CallersMiddleware
 from services.gateway.hosts import HostsMiddleware
 from services.gateway.routes import (
+    batches,
     claims,
     events,
     instant,
@@ -77,7 +78,7 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
             Middleware(CallersMiddleware),
         ],
     )
-    for routes in (intake, claims, events, instant, models, keys, usage, reviews, webhooks, page):
+    for routes in (intake, claims, events, instant, batches, models, keys, usage, reviews, webhooks, page):
         app.include_router(routes.router)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(lost, _records_away)

@@ -31,6 +31,14 @@ def metadata(text: bytes | None) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    return checked(value)
+
+
+def checked(value: object) -> dict[str, Any]:
+    """The same for what has been parsed already. Raises Unprocessable."""
+    try:
         # Written back strictly: infinities and lone surrogates show up here and not in an answer.
         written = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         depth = _depth(value)

@@ -19,6 +19,8 @@ from services.gateway.outbound import Outbound
 from services.gateway.photos import PhotoStore
 from services.gateway.pictures import Pictures
 from services.gateway.quotas import Quotas, Rates
+from services.gateway.records.batch_work import BatchWork
+from services.gateway.records.batches import BatchStore
 from services.gateway.records.database import Database
 from services.gateway.records.keys import KeyStore
 from services.gateway.records.reviews import ReviewStore
@@ -52,6 +54,9 @@ class Runtime:
     reviews: ReviewStore
     crops: Crops
     learning: Learning
+    batches: BatchStore
+    batch_work: BatchWork
+    archives: Turnstile
     checks: Turnstile
     analyses: Turnstile
 
@@ -98,6 +103,9 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             reviews=reviews,
             crops=crops,
             learning=Learning(reviews, crops, models.retrieval),
+            batches=BatchStore(database, max_photos=settings.max_batch_photos),
+            batch_work=BatchWork(database),
+            archives=Turnstile(2, 8),  # seconds each, most of them the photo store's
             checks=Turnstile(2, 16),  # some milliseconds each
             analyses=Turnstile(2, 4),  # as long as a claim's photo each
         )

@@ -11,6 +11,7 @@ from services.common.jobs.payload import CLAIMS, ClaimJob
 from services.common.jobs.worker import JobWorker, Turn
 from services.common.serving.errors import Problem
 from services.gateway import claim_job
+from services.gateway.batches.feeder import Feeder
 from services.gateway.runtime import Runtime
 from services.gateway.webhooks.sender import Sender
 
@@ -32,13 +33,14 @@ class ClaimWorker:
             lock_seconds=settings.lock_seconds,
         )
         self._sender = Sender(runtime.webhooks, runtime.outbound)
+        self._feeder = Feeder(runtime)
         self._stopping: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(task)
-            for task in (self._jobs.run(), self._keep_queued(), self._sender.run())
+            for task in (self._jobs.run(), self._keep_queued(), self._feeder.run(), self._sender.run())
         ]
 
     def leave(self) -> None:
@@ -53,10 +55,11 @@ class ClaimWorker:
             await self._stopping
 
     async def _stop(self) -> None:
-        running, keeping, sending = self._tasks
+        running, keeping, feeding, sending = self._tasks
         keeping.cancel()
+        feeding.cancel()
         await self._jobs.stop(self._runtime.settings.drain_seconds)
-        for task in (running, keeping, sending):
+        for task in (running, keeping, feeding, sending):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
