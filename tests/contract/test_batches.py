@@ -202,8 +202,9 @@ async def test_a_canceled_batch_makes_no_more_claims_and_keeps_no_photo_of_its_o
     assert (await http.post(f"{batch}/start")).status_code == 202
     closed = await http.put(f"{batch}/parts/2", content=tar({"late.jpg": photo()}))
     assert closed.status_code == 409
-    while not (begun := (await http.get("/v1/claims?page_size=100")).json()["data"]):
-        await asyncio.sleep(0.02)
+    for _ in range(100):
+        if begun := (await http.get("/v1/claims?page_size=100")).json()["data"]:
+            break
     canceled = (await http.post(f"{batch}/cancel")).json()
     assert canceled["status"] == "canceled" == (await http.post(f"{batch}/cancel")).json()["status"]
     found = await results(http, batch)

@@ -18,7 +18,6 @@ from sqlalchemy.orm import selectinload
 from services.common.jobs.turns import Share
 from services.gateway import schemas
 from services.gateway.records import outbox, usage
-from services.gateway.records import usage
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
 from services.gateway.records.models import Claim, Finding, Json, Photo
