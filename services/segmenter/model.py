@@ -25,6 +25,7 @@ CONTRACT = Contract(
         "part_logits",
         "damaged_logits",
     ),
+    queries=("objectness", "mask_logits", "iou", "damage_logits", "fake_logits"),
 )
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from services.common.serving.errors import NotReady
 
-STARTING = frozenset({"loading", "warming"})
+STARTING = frozenset({"loading", "building_engine", "warming"})
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,6 +22,7 @@ from services.common.serving.errors import NotReady
 from services.common.serving.golden import Contract
 from services.common.serving.health import Readiness
 from services.common.serving.modelpack import Pack, PackError, load_pack
+from services.common.serving.providers import cpu_threads
 from services.common.serving.schemas import ModelInfo
 from services.common.serving.session import Choice, Session, SessionError, open_pack
 from services.common.serving.settings import ModelSettings
@@ -26,12 +30,20 @@ from services.common.serving.settings import ModelSettings
 STALLED_S = 60.0  # a run that takes this long hangs: the slowest graph here needs a few seconds on one core
 _FAILURES = 5  # batches in a row that gave nothing: that is the device, not the input
 
-State = Literal["loading", "warming", "ready", "failed"]
+State = Literal["loading", "building_engine", "warming", "ready", "failed"]
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class Instance:
+    """One copy of the model with a queue and a thread of its own."""
+
+    session: Session
+    batcher: Batcher
+
+
 class ModelHost:
-    """One model behind one batcher. `start` returns at once; `readiness` tells how far loading has come."""
+    """One model, in one or several instances. `start` returns at once; `readiness` tells how far loading has come."""
 
     def __init__(self, service: str, task: str, contract: Contract, settings: ModelSettings) -> None:
         self.service = service
@@ -40,8 +52,13 @@ class ModelHost:
         self._settings = settings
         self._state: State = "loading"
         self._detail = ""
-        self._served: tuple[Pack, Session, Batcher] | None = None
-        self._device = ThreadPoolExecutor(1, thread_name_prefix=f"{service}-device")
+        self._progress: dict[str, object] = {}
+        self._pack: Pack | None = None
+        self._instances: list[Instance] = []  # what serves: empty until all of them are warm
+        self._devices = [
+            ThreadPoolExecutor(1, thread_name_prefix=f"{service}-device{number}")
+            for number in range(settings.instances)
+        ]
         self._loading: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -58,18 +75,19 @@ class ModelHost:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
-        if self._served is not None:
-            await self._served[2].close()
-        self._device.shutdown(wait=False)
+        await asyncio.gather(*(instance.batcher.close() for instance in self._instances))
+        for device in self._devices:
+            device.shutdown(wait=False)
 
     async def readiness(self) -> Readiness:
         state, detail = self._health()
-        return Readiness(state, detail, {"queue": self._served[2].depth} if self._served else {})
+        if self._instances:
+            return Readiness(state, detail, {"queue": sum(one.batcher.depth for one in self._instances)})
+        return Readiness(state, detail, self._progress)
 
     def _health(self) -> tuple[str, str]:
         """State and what to do about it; a model that was ready can hang or break later."""
-        if self._state == "ready" and self._served is not None:
-            batcher = self._served[2]
+        for batcher in (instance.batcher for instance in self._instances):
             if batcher.busy_s > STALLED_S:
                 return "stalled", f"A model run hangs for {batcher.busy_s:.0f} s. Restart the {self.service}."
             if batcher.failures >= _FAILURES:
@@ -78,20 +96,21 @@ class ModelHost:
 
     @property
     def pack(self) -> Pack:
-        return self._ready()[0]
+        self._ready()
+        assert self._pack is not None
+        return self._pack
 
     @property
     def session(self) -> Session:
-        return self._ready()[1]
+        return self._ready()[0].session
 
     async def run(self, rows: NDArray[np.uint8]) -> Mapping[str, NDArray[np.float32]]:
         """The graph's outputs for uint8 rows [n, h, w, 3]; see Batcher.submit for what it raises."""
-        return await self._ready()[2].submit(rows)
+        return await min(self._ready(), key=lambda instance: instance.batcher.depth).batcher.submit(rows)
 
     def info(self) -> ModelInfo:
         """Raises NotReady until the model is proven and warm: before that there is nothing certain to tell."""
-        pack, session, _ = self._ready()
-        manifest = pack.manifest
+        session, manifest = self.session, self.pack.manifest
         state, detail = self._health()
         return ModelInfo(
             service=self.service,
@@ -113,17 +132,18 @@ class ModelHost:
             notes=detail or session.notes,
         )
 
-    def _ready(self) -> tuple[Pack, Session, Batcher]:
-        if self._served is None:
+    def _ready(self) -> list[Instance]:
+        if not self._instances:
             raise NotReady(self._detail or f"The {self.service} is {self._state}. Ask again in a moment.")
-        return self._served
+        return self._instances
 
     async def _load(self) -> None:
+        """Open every instance on its own thread, one after the other: the second finds the engines of the first."""
         loop = asyncio.get_running_loop()
+        sessions = []
         try:
-            pack, session = await loop.run_in_executor(self._device, self._open)
-            self._state = "warming"
-            seconds = await loop.run_in_executor(self._device, session.warm_up)
+            for number, device in enumerate(self._devices):
+                sessions.append(await loop.run_in_executor(device, self._open, number))
         except (PackError, SessionError) as error:
             self._fail(f"{error} Then start the {self.service} again.")
             return
@@ -131,40 +151,67 @@ class ModelHost:
             _log.error("the model cannot be served", service=self.service, exc_info=error)
             self._fail(f"The model cannot be served ({type(error).__name__}); the {self.service}'s log says more.")
             return
-        batcher = Batcher(
-            session.run,
-            service=self.service,
-            max_rows=session.buckets[-1],
-            capacity=self._settings.queue_rows,
-            device=self._device,
-        )
-        self._served = (pack, session, batcher)
+        capacity = math.ceil(self._settings.queue_rows / len(sessions))
+        self._instances = [
+            Instance(
+                session,
+                Batcher(
+                    session.run,
+                    service=self.service,
+                    max_rows=session.buckets[-1],
+                    capacity=capacity,
+                    device=device,
+                ),
+            )
+            for session, device in zip(sessions, self._devices, strict=True)
+        ]
         self._state = "ready"
-        ref = session.ref
+        ref = sessions[0].ref
         telemetry.MODEL_INFO.labels(
             self.service, f"{ref.name}/{ref.version}", ref.sha256, ref.precision, ref.provider
         ).set(1)
+        telemetry.model_state(self.service, "ready")
         _log.info(
-            "model ready", service=self.service, **ref.model_dump(), warm_up_s=round(seconds, 2), notes=session.notes
+            "model ready",
+            service=self.service,
+            **ref.model_dump(),
+            instances=len(sessions),
+            notes=sessions[0].notes,
         )
 
-    def _open(self) -> tuple[Pack, Session]:
-        pack = load_pack(self._settings.pack)
-        if pack.manifest.task != self._task:
-            raise PackError(
-                f"{pack.folder}: is a pack to {pack.manifest.task}; the {self.service} needs one to {self._task}."
-            )
+    def _open(self, number: int) -> Session:
+        """On the device's thread: the pack, proven and warm."""
         settings = self._settings
+        self._pack = load_pack(settings.pack)
+        if self._pack.manifest.task != self._task:
+            raise PackError(
+                f"{self._pack.folder}: is a pack to {self._pack.manifest.task}; "
+                f"the {self.service} needs one to {self._task}."
+            )
         choice = Choice(
             provider=settings.provider,
             precision=settings.precision,
             require_gpu=settings.require_gpu,
-            threads=settings.threads,
+            threads=settings.threads or max(1, cpu_threads() // settings.instances),
             max_batch=settings.max_batch,
             cache_dir=settings.engines,
+            device=settings.gpus[number % len(settings.gpus)],
         )
-        return pack, open_pack(pack, self._contract, choice)
+        session = open_pack(self._pack, self._contract, choice)
+        self._state = "building_engine" if session.builds_engines else "warming"
+        telemetry.model_state(self.service, self._state)
+        started = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            spent = time.monotonic() - started
+            self._progress = {"done": done, "total": total}
+            if done:
+                self._progress["eta_s"] = math.ceil(spent / done * (total - done))
+
+        session.warm_up(tell)
+        return session
 
     def _fail(self, detail: str) -> None:
         self._state, self._detail = "failed", detail
+        telemetry.model_state(self.service, "failed")
         _log.error("the model cannot be served", service=self.service, reason=detail)

@@ -37,6 +37,7 @@ class PackFile(_Entry):
     path: str  # relative to the manifest
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     bytes: int = Field(gt=0)
+    parity: float | None = Field(default=None, gt=0)  # of this graph, where the manifest's is too narrow (int8)
 
 
 class Metric(_Entry):
@@ -145,15 +146,17 @@ def load_pack(path: Path) -> Pack:
 def write_pack(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Pack:
     """Write a version folder: each of `files` (entry -> content), then the manifest with their sizes and hashes.
 
-    `manifest.files` and `manifest.names_hash` are computed here, whatever they were. What was written is loaded again,
-    so a pack that cannot be served cannot be written either.
+    `manifest.names_hash` is computed here, and so is `manifest.files` but for a graph's own `parity`. What was written
+    is loaded again, so a pack that cannot be served cannot be written either.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries: dict[str, PackFile] = {}
     for entry, data in files.items():
         name = f"{entry}.onnx" if entry in _GRAPHS else f"{entry}.safetensors"
         _replace(folder / name, data)
-        entries[entry] = PackFile(path=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+        parity = manifest.files[entry].parity if entry in manifest.files else None
+        digest = hashlib.sha256(data).hexdigest()
+        entries[entry] = PackFile(path=name, sha256=digest, bytes=len(data), parity=parity)
     complete = manifest.model_copy(update={"files": entries, "names_hash": manifest.vocabulary.names_hash()})
     _replace(folder / MANIFEST, (complete.model_dump_json(indent=2) + "\n").encode())
     return load_pack(folder)

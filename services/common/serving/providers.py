@@ -19,6 +19,8 @@ from typing import Literal
 
 import onnxruntime as ort
 
+from services.common.serving import engines
+
 ProviderSetting = Literal["auto", "tensorrt", "cuda", "openvino", "cpu"]
 
 CPU = "CPUExecutionProvider"
@@ -40,7 +42,8 @@ class Plan:
     input_shape: tuple[int, ...]  # of one row
     max_batch: int
     half: bool  # the graph has half-precision weights
-    cache_dir: Path | None  # where TensorRT keeps its engines
+    cache_dir: Path | None  # where TensorRT keeps its engines of this graph
+    device: int = 0  # which GPU
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Rung:
     provider: str  # ONNX Runtime's name
     gpu: bool
     open: Callable[[Plan], ort.InferenceSession]
+    engines: bool = False  # builds, for minutes, one engine for one batch size
 
 
 def ladder(setting: ProviderSetting, *, require_gpu: bool = False) -> list[Rung]:
@@ -146,6 +150,7 @@ def _open_gpu(plan: Plan, provider: str, settings: dict[str, str]) -> ort.Infere
 
 def _open_cuda(plan: Plan) -> ort.InferenceSession:
     settings = {
+        "device_id": str(plan.device),
         "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and never gives back
         "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search costs seconds for every new batch size
     }
@@ -153,26 +158,36 @@ def _open_cuda(plan: Plan) -> ort.InferenceSession:
 
 
 def _open_tensorrt(plan: Plan) -> ort.InferenceSession:
-    row = "x".join(str(size) for size in plan.input_shape)
+    """An engine for `plan.max_batch` rows and no other number: one shape is what TensorRT tunes best."""
+    shape = f"{plan.input_name}:{plan.max_batch}x" + "x".join(str(size) for size in plan.input_shape)
     settings = {
+        "device_id": str(plan.device),
         "trt_fp16_enable": str(int(plan.half)),
-        "trt_profile_min_shapes": f"{plan.input_name}:1x{row}",
-        "trt_profile_opt_shapes": f"{plan.input_name}:{plan.max_batch}x{row}",
-        "trt_profile_max_shapes": f"{plan.input_name}:{plan.max_batch}x{row}",
+        "trt_profile_min_shapes": shape,
+        "trt_profile_opt_shapes": shape,
+        "trt_profile_max_shapes": shape,
     }
-    if plan.cache_dir is not None:  # building an engine takes minutes; the cache's key has GPU, versions and graph
-        plan.cache_dir.mkdir(parents=True, exist_ok=True)
+    if plan.cache_dir is None:
+        return _open_gpu(plan, "TensorrtExecutionProvider", settings)
+    with engines.kept(plan.cache_dir, plan.max_batch) as folder:
         settings |= {
             "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(plan.cache_dir),
+            "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(plan.cache_dir),
+            "trt_timing_cache_path": str(folder),
         }
-    return _open_gpu(plan, "TensorrtExecutionProvider", settings)
+        try:
+            return _open_gpu(plan, "TensorrtExecutionProvider", settings)
+        except ProviderUnavailable:
+            raise
+        except Exception:  # ONNX Runtime's own exceptions share no base class
+            if not engines.forget(folder):
+                raise
+            return _open_gpu(plan, "TensorrtExecutionProvider", settings)  # once: the engine there was corrupt
 
 
 _LADDER = (
-    Rung("tensorrt", "TensorrtExecutionProvider", True, _open_tensorrt),
+    Rung("tensorrt", "TensorrtExecutionProvider", True, _open_tensorrt, engines=True),
     Rung("cuda", "CUDAExecutionProvider", True, _open_cuda),
     Rung("openvino", "OpenVINOExecutionProvider", False, _open_openvino),
     Rung("cpu", CPU, False, _open_cpu),

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
+import structlog
 from numpy.typing import NDArray
 
-from services.common.serving import providers
+from services.common.serving import engines, providers, telemetry
 from services.common.serving.golden import Contract, Golden, Outputs, first_line
 from services.common.serving.modelpack import Pack, PackError
 from services.common.serving.providers import Plan, ProviderSetting, ProviderUnavailable, Rung
 from services.common.serving.schemas import ModelRef
 
 Precision = Literal["fp32", "fp16", "int8"]
+
+_log = structlog.get_logger(__name__)
 
 
 class SessionError(Exception):
@@ -38,28 +43,25 @@ class Choice:
     threads: int = 0  # 0: the cores this process may use
     max_batch: int = 8
     cache_dir: Path | None = None
+    device: int = 0  # which GPU
+
+
+Opened = Callable[[int, int], None]  # told before each batch size is opened and run: how many are done, of how many
 
 
 class Session:
     """Runs rows through the graph. One thread uses it at a time: the batcher's."""
 
-    def __init__(
-        self,
-        inner: ort.InferenceSession,
-        *,
-        pack: Pack,
-        example: NDArray[np.uint8],
-        rung: Rung,
-        precision: Precision,
-        max_batch: int,
-    ) -> None:
-        self._inner = inner
+    def __init__(self, rung: Rung, plan: Plan, *, pack: Pack, example: NDArray[np.uint8], precision: Precision) -> None:
+        """Opens the smallest batch size, or every one where they share a session. Raises ProviderUnavailable."""
+        self._rung, self._plan = rung, plan
         self._example = example  # uint8 [1, h, w, 3], a row it is known to answer
-        self._input = inner.get_inputs()[0].name
-        self._names = [output.name for output in inner.get_outputs()]
         self._pads = rung.gpu  # engines and kernels are tuned per batch size there; on a CPU padding is only work
-        self.buckets = buckets(max_batch)
-        self.providers: list[str] = [name for name, _ in providers.placement(inner).most_common()]
+        self.buckets = buckets(plan.max_batch)
+        self._inner: dict[int, ort.InferenceSession] = {}
+        first = self._opened(1)
+        self._names = [output.name for output in first.get_outputs()]
+        self.providers: list[str] = [name for name, _ in providers.placement(first).most_common()]
         self.notes = ""
         self.ref = ModelRef(
             name=pack.manifest.name,
@@ -69,32 +71,65 @@ class Session:
             provider=rung.provider,
         )
 
+    @property
+    def builds_engines(self) -> bool:
+        return self._rung.engines
+
     def run(self, rows: NDArray[np.uint8]) -> Outputs:
         """`rows`: uint8 [n, h, w, 3], n at most the largest bucket; answers float32 arrays [n, ...] by name.
 
-        Raises NotFiniteError, or whatever ONNX Runtime raises.
+        Where the device has no memory for n rows it gets half of them, twice. Raises NotFiniteError, or whatever ONNX
+        Runtime raises.
         """
+        try:
+            return self._run(rows)
+        except NotFiniteError:
+            raise
+        except Exception as error:  # ONNX Runtime's own exceptions share no base class
+            if len(rows) == 1 or not _OUT_OF_MEMORY.search(str(error)):
+                raise
+            telemetry.SHED.labels(self.ref.name, "out_of_memory").inc()
+            _log.warning("no memory for a batch; it runs in halves", model=self.ref.name, rows=len(rows))
+            half = (len(rows) + 1) // 2
+            first, second = self.run(rows[:half]), self.run(rows[half:])
+            return {name: np.concatenate([first[name], second[name]]) for name in first}
+
+    def _run(self, rows: NDArray[np.uint8]) -> Outputs:
         n = len(rows)
-        if self._pads and (padding := next(b for b in self.buckets if b >= n) - n):
-            rows = np.concatenate([rows, np.zeros((padding, *rows.shape[1:]), np.uint8)])
-        found = self._inner.run(self._names, {self._input: rows})
+        bucket = next(b for b in self.buckets if b >= n)
+        if self._pads and bucket > n:
+            rows = np.concatenate([rows, np.zeros((bucket - n, *rows.shape[1:]), np.uint8)])
+        found = self._opened(bucket).run(self._names, {self._plan.input_name: rows})
         outputs = {name: np.asarray(array[:n]) for name, array in zip(self._names, found, strict=True)}
         for name, array in outputs.items():
             if not np.isfinite(array).all():
                 raise NotFiniteError(f"the output {name} holds NaN or infinity")
         return outputs
 
-    def warm_up(self) -> float:
+    def _opened(self, bucket: int) -> ort.InferenceSession:
+        """ONNX Runtime's session for a batch size: one for all of them, or with its own engine each."""
+        if bucket not in self._inner:
+            plan = replace(self._plan, max_batch=bucket) if self._rung.engines else self._plan
+            opened = providers.open_session(self._rung, plan)
+            self._inner |= {size: opened for size in ((bucket,) if self._rung.engines else self.buckets)}
+        return self._inner[bucket]
+
+    def warm_up(self, tell: Opened = lambda done, total: None) -> float:
         """Run every batch size once: the first run of each allocates, and on a GPU compiles. Answers seconds.
 
         Raises PackError where the graph cannot take a batch, as one exported with a fixed batch axis cannot.
         """
         started = time.perf_counter()
-        for size in self.buckets:
+        for done, size in enumerate(self.buckets):
+            tell(done, len(self.buckets))
             rows = np.repeat(self._example, size, axis=0)
             try:
-                self.run(rows)
+                self._run(rows)
             except Exception as error:  # ONNX Runtime's own exceptions share no base class
+                if size > 1 and _OUT_OF_MEMORY.search(str(error)):
+                    self.buckets = self.buckets[:done]  # what does not fit now never will: the largest that did is all
+                    self.notes = "; ".join([*filter(None, [self.notes]), f"no memory for {size} rows at once"])
+                    break
                 raise PackError(
                     f"{self.ref.name} {self.ref.version}: cannot run a batch of {size}: {first_line(error)}"
                 ) from error
@@ -115,31 +150,27 @@ def open_pack(pack: Pack, contract: Contract, choice: Choice) -> Session:
     golden = Golden(pack, contract)
     tried: list[str] = []
     for rung in providers.ladder(choice.provider, require_gpu=choice.require_gpu):
-        precision = _precision(pack, choice, rung)
-        plan = _plan(pack, contract, choice, precision)
-        try:
-            session = _open(rung, plan, pack, precision, golden.rows)
-            if rung.provider == providers.CPU and precision == "fp32":
-                golden.must_hold(session.run)  # this session is itself the plain CPU one: no second is needed
-            else:
-                golden.must_be_near(session.run)
-                plain = _plan(pack, contract, choice, "fp32")
-                golden.must_hold(_open(_CPU_RUNG, plain, pack, "fp32", golden.rows).run)
-        except ProviderUnavailable as error:
-            tried.append(f"{rung.setting}: {error}")
-            continue
-        session.notes = "; ".join(tried)
-        return session
+        for precision in _precisions(pack, choice, rung):
+            try:
+                session = Session(
+                    rung, _plan(pack, contract, choice, precision), pack=pack, example=golden.rows, precision=precision
+                )
+                if rung.provider == providers.CPU and precision == "fp32":
+                    golden.must_hold(session.run)  # this session is itself the plain CPU one: no second is needed
+                else:
+                    golden.must_be_near(session.run, pack.manifest.files[precision].parity or pack.manifest.parity)
+                    plain = _plan(pack, contract, choice, "fp32")
+                    golden.must_hold(Session(_CPU_RUNG, plain, pack=pack, example=golden.rows, precision="fp32").run)
+            except ProviderUnavailable as error:
+                tried.append(f"{rung.setting}{'' if precision == 'fp32' else ' ' + precision}: {error}")
+                continue
+            session.notes = "; ".join(tried)
+            return session
     wish = f"provider={choice.provider}" + (" with require_gpu" if choice.require_gpu else "")
     raise SessionError(
         f"No provider can run {pack.manifest.name} {pack.manifest.version} with {wish} ({'; '.join(tried) or 'none'}). "
         "Use provider=auto, or mend what is named here."
     )
-
-
-def _open(rung: Rung, plan: Plan, pack: Pack, precision: Precision, example: NDArray[np.uint8]) -> Session:
-    inner = providers.open_session(rung, plan)
-    return Session(inner, pack=pack, example=example, rung=rung, precision=precision, max_batch=plan.max_batch)
 
 
 def _plan(pack: Pack, contract: Contract, choice: Choice, precision: Precision) -> Plan:
@@ -151,14 +182,22 @@ def _plan(pack: Pack, contract: Contract, choice: Choice, precision: Precision) 
         input_shape=(shape.height, shape.width, 3),
         max_batch=min(choice.max_batch, pack.manifest.max_batch),
         half=precision == "fp16",
-        cache_dir=choice.cache_dir,
+        cache_dir=choice.cache_dir and engines.folder_of(choice.cache_dir, pack.manifest.files[precision].sha256),
+        device=choice.device,
     )
 
 
-def _precision(pack: Pack, choice: Choice, rung: Rung) -> Precision:
+def _precisions(pack: Pack, choice: Choice, rung: Rung) -> list[Precision]:
+    """What to try on a rung, fastest first: what the settings name, else what the pack has for such a device.
+
+    OpenVINO reads fp32 graphs and computes in bf16 where the CPU can; its INT8 wants signed activations, ours have not.
+    """
     if choice.precision != "auto":
-        return choice.precision
-    return "fp16" if rung.gpu and "fp16" in pack.manifest.files else "fp32"
+        return [choice.precision]
+    faster: Precision = "fp16" if rung.gpu else "int8"
+    fits = faster in pack.manifest.files and (rung.gpu or rung.provider == providers.CPU)
+    return [faster, "fp32"] if fits else ["fp32"]
 
 
+_OUT_OF_MEMORY = re.compile(r"(?i)out of memory|failed to allocate|bad_alloc|alloc_failed")
 _CPU_RUNG = providers.ladder("cpu")[0]

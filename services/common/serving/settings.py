@@ -9,11 +9,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 
 class InvalidSettings(Exception):
@@ -91,9 +91,20 @@ class ModelSettings(ServiceSettings):
 
     pack: Path = Field(description="model pack: a version folder, or a folder whose newest version is meant")
     provider: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field("auto", description="auto: the fastest")
-    precision: Literal["auto", "fp32", "fp16", "int8"] = Field("auto", description="auto: fp16 on a GPU, else fp32")
+    precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
+        "auto", description="auto: fp16 on a GPU, int8 on a CPU, fp32 where the pack has neither"
+    )
     require_gpu: bool = Field(False, description="rather fail than run without a GPU")
     threads: int = Field(0, ge=0, le=256, description="of one model run on the CPU; 0: the cores this process may use")
     max_batch: int = Field(8, ge=1, le=64, description="rows in one run, at most what the pack allows")
     queue_rows: int = Field(64, ge=1, description="rows that may wait for the model; beyond it 503")
     engines: Path | None = Field(None, description="folder where TensorRT keeps its engines between starts")
+    instances: int = Field(1, ge=1, le=16, description="copies of the model, each with its own queue and thread")
+    gpus: Annotated[list[Annotated[int, Field(ge=0)]], NoDecode] = Field(
+        [0], min_length=1, description="devices that the instances take in turn: 0,1"
+    )
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value

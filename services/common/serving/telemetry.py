@@ -28,6 +28,8 @@ WEBHOOK_DELIVERIES = Counter("claimsight_webhook_deliveries", "Tries to deliver 
 MODEL_INFO = Gauge(
     "claimsight_model_info", "1 for the model that runs", ["service", "model", "sha", "precision", "provider"]
 )
+MODEL_STATE = Gauge("claimsight_model_state", "1 for the state that the model is in", ["service", "state"])
+SHED = Counter("claimsight_shed", "Work made smaller to get it done", ["service", "reason"])
 
 _QUIET_ROUTES = ("/health/live", "/health/ready", "/health/startup")  # probes come every second: debug level
 
@@ -37,6 +39,12 @@ _log = structlog.get_logger("services.access")
 def count_request(service: str, route: str, status: int, seconds: float) -> None:
     REQUESTS.labels(service, route, str(status)).inc()
     REQUEST_SECONDS.labels(service, route).observe(seconds)
+
+
+def model_state(service: str, state: str) -> None:
+    """Of all the states that `service`'s model was in, `state` is 1 and the others are 0."""
+    for known in ("loading", "building_engine", "warming", "ready", "failed"):
+        MODEL_STATE.labels(service, known).set(known == state)
 
 
 def log_request(service: str, method: str, route: str, status: int, seconds: float) -> None:

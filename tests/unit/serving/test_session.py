@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from services.common.serving import providers
 from services.common.serving.golden import Contract
-from services.common.serving.modelpack import Pack, PackError, load_pack, write_pack
+from services.common.serving.modelpack import Pack, PackError, PackFile, load_pack, write_pack
 from services.common.serving.providers import CPU, Plan, ProviderUnavailable, Rung
 from services.common.serving.session import Choice, NotFiniteError, SessionError, buckets, open_pack
 from services.common.serving.tensors import dump
@@ -172,7 +172,7 @@ def test_a_fast_provider_whose_answers_are_off_is_passed_over(tmp_path: Path, mo
     files = {"fp32": graph, "int8": double_graph(factor=2.0001), "golden": pack.read("golden")}
     pack = write_pack(folder, pack.manifest, files)
     session = open_pack(pack, DOUBLE, Choice(precision="int8"))
-    assert "openvino: y is 25.0% off" in session.notes
+    assert "openvino int8: y is 25.0% off" in session.notes
     assert session.run(rows(1))["y"][0, 0] == pytest.approx(2, rel=1e-3)
 
 
@@ -227,3 +227,126 @@ def test_buckets_are_powers_of_two_and_the_largest() -> None:
 
 def test_threads_are_never_none_and_never_more_than_allowed() -> None:
     assert 1 <= providers.cpu_threads() <= len(os.sched_getaffinity(0))
+
+
+def test_auto_takes_the_int8_graph_on_the_cpu_and_fp32_where_int8_is_off(tmp_path: Path) -> None:
+    graph = double_graph()
+    for factor, parity, runs in ((2.02, None, "int8"), (2.3, None, "fp32"), (2.3, 0.2, "int8")):
+        folder = tmp_path / f"{factor}-{parity}"
+        described = manifest("classify", "double", size=SIZE)
+        recorded = double_pack(folder, graph).read("golden")
+        if parity:
+            described.files["int8"] = PackFile(path="-", sha256="0" * 64, bytes=1, parity=parity)
+        files = {"fp32": graph, "int8": double_graph(factor=factor), "golden": recorded}
+        pack = write_pack(folder, described, files)
+        session = open_pack(pack, DOUBLE, Choice(provider="cpu"))
+        assert session.ref.precision == runs
+        assert ("cpu int8: y is 15.0% off" in session.notes) == (runs == "fp32")
+
+
+def crowded(monkeypatch: pytest.MonkeyPatch, room: int) -> list[int]:
+    """The CPU as a device with memory for `room` rows, and how many rows each run got."""
+    tried: list[int] = []
+
+    class Device:
+        def __init__(self, inner: ort.InferenceSession) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def run(self, names: list[str], given: dict[str, NDArray[np.uint8]]) -> Any:
+            tried.append(len(given["crops"]))
+            if tried[-1] > room:
+                raise RuntimeError("CUDA failure 2: out of memory ; GPU=0")
+            return self._inner.run(names, given)
+
+    (cpu,) = providers.ladder("cpu")
+    ladder = (replace(cpu, open=lambda plan: Device(cpu.open(plan))),)
+    monkeypatch.setattr(providers, "_LADDER", ladder)
+    return tried
+
+
+def test_a_batch_for_which_there_is_no_memory_runs_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = crowded(monkeypatch, 2)
+    session = open_pack(double_pack(tmp_path, double_graph()), DOUBLE, Choice(provider="cpu", max_batch=8))
+    tried.clear()
+    assert session.run(rows(7))["y"].tolist() == [[2, 2, 2]] * 7
+    assert tried == [7, 4, 2, 2, 3, 2, 1]
+
+
+def test_a_batch_size_that_never_fits_is_left_out_at_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowded(monkeypatch, 2)
+    session = open_pack(double_pack(tmp_path, double_graph()), DOUBLE, Choice(provider="cpu", max_batch=8))
+    session.warm_up()
+    assert session.buckets == (1, 2)
+    assert "no memory for 4 rows" in session.notes
+
+
+def test_every_batch_size_gets_an_engine_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rung that builds engines, with the CPU provider behind it: what is told, and what each engine is given."""
+    built: list[int] = []
+    (cpu,) = providers.ladder("cpu")
+
+    def build(plan: Plan) -> ort.InferenceSession:
+        built.append(plan.max_batch)
+        return cpu.open(plan)
+
+    ladder = (Rung("tensorrt", CPU, True, build, engines=True),)
+    monkeypatch.setattr(providers, "_LADDER", ladder)
+    session = open_pack(double_pack(tmp_path, double_graph()), DOUBLE, Choice(max_batch=6))
+    assert built == [1]  # proven on the smallest before minutes go into the others
+    told: list[tuple[int, int]] = []
+    session.warm_up(lambda done, total: told.append((done, total)))
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert built == [1, 2, 4, 6]
+    assert session.run(rows(3))["y"].shape == (3, 3)
+    assert built == [1, 2, 4, 6]
+
+
+def queries_graph(order: list[int]) -> bytes:
+    """crops -> y [B, 4] and z [B, 4, 2]: four fixed queries in `order`, whatever the crops show."""
+    score, says = np.array([5, 4.99, -3, -8], np.float32), np.arange(8, dtype=np.float32).reshape(4, 2)
+    given = helper.make_tensor_value_info("crops", TensorProto.UINT8, ["B", SIZE, SIZE, 3])
+    outs = [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", 4]),
+        helper.make_tensor_value_info("z", TensorProto.FLOAT, ["B", 4, 2]),
+    ]
+    weights = [
+        numpy_helper.from_array(score[order], "score"),
+        numpy_helper.from_array(says[order], "says"),
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+        helper.make_tensor("all", TensorProto.INT64, [3], [1, 2, 3]),
+        helper.make_tensor("last", TensorProto.INT64, [1], [2]),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["crops"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "all"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Unsqueeze", ["nothing", "one"], ["column"]),
+        helper.make_node("Add", ["column", "score"], ["y"]),
+        helper.make_node("Unsqueeze", ["column", "last"], ["cube"]),
+        helper.make_node("Add", ["cube", "says"], ["z"]),
+    ]
+    weights.append(helper.make_tensor("one", TensorProto.INT64, [1], [1]))
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [given], outs, weights),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    return bytes(model.SerializeToString())
+
+
+def test_queries_are_a_set_whose_better_half_must_be_found(tmp_path: Path) -> None:
+    """Rounding swaps near ties among the best queries: the same answer in another order is the same answer."""
+    pixels = rows(1)
+    graph = queries_graph([0, 1, 2, 3])
+    y, z = ort.InferenceSession(graph, providers=[CPU]).run(None, {"crops": pixels})
+    recorded = dump({"crops": pixels, "y": y, "z": z})
+    contract = Contract("crops", ("y", "z"), queries=("y", "z"))
+    for number, (order, fits) in enumerate((([1, 0, 2, 3], True), ([1, 0, 2, 2], True), ([0, 2, 3, 3], False))):
+        described = manifest("classify", "q", size=SIZE)
+        files = {"fp32": graph, "int8": queries_graph(order), "golden": recorded}
+        pack = write_pack(tmp_path / str(number), described, files)
+        session = open_pack(pack, contract, Choice(provider="cpu"))
+        assert session.ref.precision == ("int8" if fits else "fp32")
