@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,6 +54,39 @@ def class_rows(probabilities: Floats, labels: Ints, names: list[str]) -> list[Cl
     return rows
 
 
+@dataclass(frozen=True)
+class Precisions:
+    """Three different numbers that papers call "AP": the mean of the classes' APs, that mean weighted by n, and the AP
+    of all one-vs-rest scores in one ranking."""
+
+    macro: float
+    weighted: float
+    micro: float
+
+
+def average_precisions(probabilities: Floats, labels: Ints) -> Precisions:
+    """Over the classes that occur in `labels`."""
+    seen = np.unique(labels)
+    rows = class_rows(probabilities, labels, [str(c) for c in range(probabilities.shape[1])])
+    aps, n = np.array([r.average_precision for r in rows]), np.array([r.n for r in rows])
+    flat = np.stack([1 - probabilities[:, seen].ravel(), probabilities[:, seen].ravel()], 1)
+    truth = (labels[:, None] == seen).ravel().astype(np.int64)
+    micro = class_rows(flat, truth, ["", "hit"])[-1].average_precision
+    return Precisions(float(aps.mean()), float((aps * n).sum() / n.sum()), micro)
+
+
+def bootstrap_of(
+    measure: Callable[[Ints], float], group: Ints, rounds: int = 200, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of `measure(rows)`, resampling whole groups of rows: for what is not a mean over rows."""
+    rng = np.random.default_rng(seed)
+    index = np.unique(group, return_inverse=True)[1]
+    members = [np.flatnonzero(index == g) for g in range(int(index.max()) + 1)]
+    n = len(members)
+    values = [measure(np.concatenate([members[g] for g in rng.integers(0, n, n)])) for _ in range(rounds)]
+    return float(np.nanquantile(values, 0.025)), float(np.nanquantile(values, 0.975))
+
+
 def confusion(probabilities: Floats, labels: Ints, classes: int) -> Ints:
     """[true, predicted] counts."""
     out = np.zeros((classes, classes), np.int64)
@@ -61,6 +96,17 @@ def confusion(probabilities: Floats, labels: Ints, classes: int) -> Ints:
 
 def nll(probabilities: Floats, labels: Ints) -> float:
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-9)).mean())
+
+
+def brier(probabilities: Floats, labels: Ints) -> float:
+    """Mean squared distance to the one-hot truth, in [0, 2] (Brier 1950)."""
+    hot = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - hot) ** 2).sum(1).mean())
+
+
+def precision_at_least(hits: int, n: int) -> float:
+    """Lower 95 % bound of a share of which `hits` of `n` were seen (Clopper & Pearson 1934, one-sided)."""
+    return 0.0 if hits == 0 else float(beta.ppf(0.05, hits, n - hits + 1))
 
 
 def ece(confidence: Floats, hits: NDArray[np.bool_], bins: int = 15) -> float:
