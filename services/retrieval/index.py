@@ -21,10 +21,10 @@ from chromadb.errors import ChromaError
 from numpy.typing import NDArray
 from ulid import ULID
 
-Hit = tuple[str, float]  # id and cosine distance in [0, 2]
 Binding = Mapping[str, str]  # what an index belongs to: the backbone of its embeddings, the pack it began with
 
 _COLLECTION = "crops"
+_PAGE = 10_000  # ids read at once
 _SEAL = "seal.json"
 # With these, HNSW finds the exact 8 nearest of 9,000 clustered 2048-d crops (recall 1.000). They are fixed when the
 # collection is made: changing ef_search later is accepted by ChromaDB 1.5 and has no effect until it is reopened.
@@ -36,16 +36,20 @@ class IndexUnusable(Exception):
 
 
 class NeighbourIndex:
-    """An open index over embeddings of one backbone. One process at a time may hold a folder."""
+    """An open index over embeddings of one backbone: sealed when it is built, and never written to afterwards.
+
+    What comes later is searched beside it, so a process that dies at any moment cannot leave half an index. One process
+    at a time may hold a folder.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._collection = client.get_collection(_COLLECTION, embedding_function=None)
 
     @classmethod
-    def open(cls, folder: Path, binding: Binding, *, rows: int) -> NeighbourIndex:
-        """Open what `build` left. Raises IndexUnusable: half-written, damaged, of another backbone, or out of date."""
-        generation = _sealed(folder)
+    def open(cls, folder: Path, binding: Binding) -> NeighbourIndex:
+        """Open what `build` left. Raises IndexUnusable: half-written, damaged, or of another backbone or pack."""
+        generation, rows = _sealed(folder)
         try:
             index = cls(_client(generation))
         except (ChromaError, ValueError, KeyError) as error:
@@ -72,27 +76,31 @@ class NeighbourIndex:
             _COLLECTION, embedding_function=None, metadata=dict(binding), configuration={"hnsw": _HNSW}
         )
         most = client.get_max_batch_size()
+        rows = 0
         for ids, embeddings in batches:
+            rows += len(ids)
             for start in range(0, len(ids), most):
                 # upsert, because `add` ignores an id that it already knows without a word
                 collection.upsert(ids=ids[start : start + most], embeddings=embeddings[start : start + most])
-        _seal(folder, generation)
+        _seal(folder, generation, rows)
         return cls(client)
 
     def __len__(self) -> int:
         return self._collection.count()
 
-    def search(self, embeddings: NDArray[np.float32], k: int) -> list[list[Hit]]:
-        """The at most `k` nearest of each of float32 [n, d], nearest first."""
-        found = self._collection.query(query_embeddings=embeddings, n_results=k, include=["distances"])
-        return [
-            # rounding leaves -5e-7 for identical vectors
-            [(row, min(2.0, max(0.0, float(distance)))) for row, distance in zip(ids, distances, strict=True)]
-            for ids, distances in zip(found["ids"], found["distances"] or [], strict=True)
-        ]
+    def search(self, embeddings: NDArray[np.float32], k: int) -> list[list[str]]:
+        """Ids of the at most `k` nearest of each of float32 [n, d]; nearly always exactly those (see `_HNSW`)."""
+        return self._collection.query(query_embeddings=embeddings, n_results=k, include=[])["ids"]
+
+    def ids(self) -> list[str]:
+        """Of every row in it."""
+        return [row for start in range(0, len(self), _PAGE) for row in self._page(start)]
 
     def close(self) -> None:
         self._client.close()
+
+    def _page(self, start: int) -> list[str]:
+        return self._collection.get(include=[], limit=_PAGE, offset=start)["ids"]
 
     def _check(self, binding: Binding, rows: int) -> None:
         bound = self._collection.metadata or {}
@@ -109,31 +117,32 @@ def _client(folder: Path) -> Client:
     return cast(Client, client)
 
 
-def _seal(folder: Path, generation: Path) -> None:
+def _seal(folder: Path, generation: Path, rows: int) -> None:
     """Name the generation that counts and what its files are, last of all; then drop the others."""
     beside = folder / f"{_SEAL}.new"
-    beside.write_text(json.dumps({"generation": generation.name, "files": _hashes(generation)}), encoding="utf-8")
+    sealed = {"generation": generation.name, "rows": rows, "files": _hashes(generation)}
+    beside.write_text(json.dumps(sealed), encoding="utf-8")
     beside.replace(folder / _SEAL)
     for other in folder.iterdir():
         if other.is_dir() and other != generation:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _sealed(folder: Path) -> Path:
-    """The generation that counts, its files unchanged since they were sealed.
+def _sealed(folder: Path) -> tuple[Path, int]:
+    """The generation that counts, its files unchanged since they were sealed, and how many rows it got.
 
     ChromaDB does not check its HNSW files: a damaged one answers nonsense or ends the process with SIGSEGV.
     """
     try:
         seal = json.loads((folder / _SEAL).read_text(encoding="utf-8"))
-        generation, files = folder / Path(seal["generation"]).name, seal["files"]
+        generation, files, rows = folder / Path(seal["generation"]).name, seal["files"], int(seal["rows"])
     except FileNotFoundError:
         raise IndexUnusable("there is none, or it was not finished") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IndexUnusable("its seal cannot be read") from error
     if not generation.is_dir() or files != _hashes(generation):
         raise IndexUnusable("its files are not as they were written")
-    return generation
+    return generation, rows
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -1,41 +1,49 @@
-"""The memory of past cases: rows, the index over them, and the pack that both begin with."""
+"""The memory of past cases: rows in a database, all of them searchable, and people's cases added and taken back."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import cast, get_args
+from threading import Lock
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from services.common.serving import tensors
-from services.common.serving.errors import InvalidRequest
-from services.common.serving.modelpack import Manifest, Pack, PackError
-from services.common.serving.schemas import Neighbour
-from services.common.serving.tensors import Spec
+from services.common.serving.errors import InvalidRequest, MemoryRefused, NotFound, Unprocessable
+from services.common.serving.modelpack import Manifest, Pack
+from services.common.serving.schemas import Case, Kept, MemoryStats, Neighbour, Snapshot
+from services.common.serving.schemas import Guard as GuardState
 from services.common.vision.size import SizeClass
-from services.retrieval.index import IndexUnusable, NeighbourIndex
-from services.retrieval.rows import MemoryRows, Row, to_bytes
+from services.common.vision.vote import NEIGHBOURS, rule
+from services.retrieval import packcases
+from services.retrieval.guard import Change, Guard
+from services.retrieval.nearest import NearestCases
+from services.retrieval.rows import Entry, MemoryRows, Row, from_bytes, now_ms, to_bytes
+from services.retrieval.snapshots import Snapshots
+from services.retrieval.vectors import Where
 
 log = structlog.get_logger(__name__)
 
 REBUILD = "`python -m services.retrieval rebuild`"
-_SIZES = cast(tuple[SizeClass, ...], get_args(SizeClass))
-_UNIT = 1e-2  # how far an embedding's length may be from 1: half precision somewhere on the way costs 1e-3
+PER_CLAIM = 20  # cases that one claim may add: nobody's single claim can outvote the rest
+_SAME = 1e-3  # cosine distance below which two embeddings are of one crop: what rounding and another resize leave
 
 
 class Memory:
-    """Answers the nearest past cases to an embedding. Methods block; call them from a thread."""
+    """Answers the nearest past cases to an embedding, and grows. Methods block; call them from a thread."""
 
-    def __init__(self, rows: MemoryRows, index: NeighbourIndex, *, backbone: str, dimension: int) -> None:
+    def __init__(self, manifest: Manifest, rows: MemoryRows, folder: Path) -> None:
         self._rows = rows
-        self._index = index
-        self.backbone = backbone
-        self.dimension = dimension
+        self._snapshots = Snapshots(folder / "snapshots")
+        self._writing = Lock()
+        self._guard: Guard | None = None
+        self._nearest: NearestCases
+        self.classes = manifest.vocabulary.classes
+        self.backbone = manifest.backbone
+        self.dimension = manifest.embedding_dim
 
     @classmethod
     def open(cls, pack: Pack, *, folder: Path, database_url: str, rebuild: bool = False) -> Memory:
@@ -43,53 +51,212 @@ class Memory:
 
         The index lies in `folder`/index. Raises PackError.
         """
+        packcases.check_pack(pack)
         manifest = pack.manifest
-        if manifest.task != "memory":
-            raise PackError(f"{pack.folder}: is a pack for `{manifest.task}`; retrieval needs one for `memory`.")
-        if not manifest.backbone:
-            raise PackError(f"{pack.folder}: names no backbone, so nobody can know whose embeddings these are.")
+        frozen = packcases.frozen_crops(pack)
         rows = MemoryRows(database_url)
-        identity = _identity(manifest)
+        identity = packcases.identity(manifest)
         if not rows.has_pack(identity):
             started = time.perf_counter()
-            cases = _rows_of(pack)
+            cases = packcases.rows_of(pack)
             rows.load_pack(identity, manifest.name, manifest.version, cases)
             log.info("memory pack loaded", rows=len(cases), seconds=round(time.perf_counter() - started, 2))
-        index = _open_index(rows, folder / "index", manifest.backbone, identity, rebuild=rebuild)
-        return cls(rows, index, backbone=manifest.backbone, dimension=manifest.embedding_dim)
+        memory = cls(manifest, rows, folder)
+        binding = {"backbone": manifest.backbone, "pack": identity}
+        batches = rows.living(manifest.backbone)
+        memory._nearest = NearestCases.open(batches, manifest.embedding_dim, folder / "index", binding, rebuild=rebuild)
+        if frozen is not None:
+            memory._guard = Guard(frozen, rule(manifest.thresholds), memory.classes, memory._for_guard)
+        return memory
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._nearest)
 
     def search(
         self,
         embeddings: NDArray[np.float32],
         *,
         k: int,
+        tenant: str | None = None,
         exclude_claim: str | None = None,
         backbone: str | None = None,
+        size: SizeClass | None = None,
+        label: str | None = None,
     ) -> list[list[Neighbour]]:
-        """The `k` nearest past cases of each of float32 [n, d], nearest first.
+        """The `k` nearest past cases of each of float32 [n, d], nearest first: shared ones and the tenant's own.
 
-        Crops of the claim `exclude_claim` are left out: a claim is no precedent for itself. Raises InvalidRequest for
-        the embeddings of another backbone and for what is no L2-normalised embedding.
+        Crops of the tenant's claim `exclude_claim` are left out: a claim is no precedent for itself. Raises
+        InvalidRequest for the embeddings of another backbone and for what is no L2-normalised embedding, Unprocessable
+        for an unknown label.
         """
         self._check(embeddings, backbone)
-        own = self._rows.count_claim(exclude_claim) if exclude_claim else 0
-        hits = self._index.search(embeddings, k + own)
-        rows = self._rows.get({row for found in hits for row, _ in found})
-        return [
-            [
-                _neighbour(rows[row], distance)
-                for row, distance in found
-                if row in rows and (exclude_claim is None or rows[row].claim_id != exclude_claim)
-            ][:k]
-            for found in hits
-        ]
+        if label is not None:
+            self._check_label(label)
+        own_claim = _claim_hash(tenant, exclude_claim) if tenant and exclude_claim else None
+        return self._nearest.search(embeddings, k, Where(tenant, own_claim, size, label))
+
+    def add(self, case: Case, embedding: NDArray[np.float32], *, tenant: str, backbone: str | None = None) -> Kept:
+        """Keep a labelled crop, `embedding` float32 [d]; the next search finds it.
+
+        Raises MemoryRefused where the id is taken, the claim has added enough, or the guard says no; what `search`
+        raises; all of it leaves the memory as it was.
+        """
+        self._check(embedding[None], backbone)
+        self._check_label(case.label)
+        row = Row(
+            id=case.id,
+            embedding=to_bytes(embedding),
+            label=case.label,
+            source=case.source,
+            backbone=self.backbone,
+            size=case.size,
+            part=case.part,
+            tenant=tenant,
+            claim_hash=_claim_hash(tenant, case.claim_id),
+            reviewer=case.reviewer,
+            created_at=now_ms(),
+        )
+        with self._writing:
+            if (known := self._rows.get([case.id]).get(case.id)) is not None:
+                return _again(known, row)
+            row = replace(row, same_as=self._twin(row))
+            self._enter(row, Entry("known" if row.same_as else "kept", tenant, case.id, case.reviewer, _detail(row)))
+        return _kept(row)
+
+    def correct(self, case_id: str, label: str, *, tenant: str, reviewer: str | None = None) -> None:
+        """Give the tenant's case another label. Raises NotFound, Unprocessable, MemoryRefused."""
+        self._check_label(label)
+        with self._writing:
+            row = self._own(case_id, tenant)
+            if row.retracted_at is not None:
+                raise MemoryRefused("The case was taken back. Add it anew, under an id of its own.")
+            if row.label != label:
+                detail = {"label": label, "before": row.label}
+                self._relabel(row, label, Entry("corrected", tenant, case_id, reviewer, detail))
+
+    def retract(self, case_id: str, *, tenant: str, reviewer: str | None = None) -> None:
+        """Take the tenant's case back: searches answer as if it had never been there. Raises NotFound."""
+        with self._writing:
+            row = self._own(case_id, tenant)
+            if row.retracted_at is not None:
+                return
+            heir = self._rows.retract(case_id, Entry("retracted", tenant, case_id, reviewer, _detail(row)))
+            if row.same_as is None:
+                self._nearest.remove(case_id)
+                self._succeed(heir, tenant)
+
+    def snapshot(self) -> Snapshot:
+        """Copy all added cases, every tenant's."""
+        with self._writing:
+            snapshot = self._snapshots.write(self.backbone, self._rows.added(self.backbone))
+            self._rows.log(Entry("snapshot", detail={"name": snapshot.name, "cases": snapshot.cases}))
+        return snapshot
+
+    def restore(self, name: str) -> Snapshot:
+        """Make the added cases exactly those of a snapshot. Raises NotFound, MemoryRefused; then nothing changed."""
+        with self._writing:
+            snapshot, rows = self._snapshots.read(name, self.backbone)
+            detail = {"name": name, "cases": snapshot.cases}
+            self._rows.replace_added(self.backbone, rows, Entry("restored", detail=detail))
+            self._nearest.reload(self._rows.living(self.backbone))
+            if self._guard is not None:
+                self._guard.forget_all()
+        return snapshot
+
+    def stats(self, tenant: str) -> MemoryStats:
+        cases, retracted = self._rows.count_labels(tenant, self.backbone)
+        state = None
+        if (guard := self._guard) is not None:
+            with self._writing:
+                state = GuardState(crops=len(guard), right_before=guard.before, right_now=guard.now(tenant))
+        return MemoryStats(
+            backbone=self.backbone,
+            training=self._nearest.count(Where()),
+            cases=cases,
+            retracted=retracted,
+            guard=state,
+            search=self._nearest.fastest,
+            indexed=self._nearest.indexed,
+            snapshots=self._snapshots.complete(),
+        )
+
+    def log(self, tenant: str, *, limit: int = 100) -> list[Entry]:
+        """What was done to the tenant's cases, newest first."""
+        return self._rows.entries(tenant, limit=limit)
 
     def close(self) -> None:
-        self._index.close()
+        self._nearest.close()
         self._rows.close()
+
+    def _enter(self, row: Row, entry: Entry) -> None:
+        """A new row, unless its claim has given enough or the guard objects."""
+        change = self._change(row)
+        claim = row.claim_hash or ""
+        enough = self._rows.count_claim(claim) >= PER_CLAIM
+        if why := f"This claim has added its {PER_CLAIM} cases." if enough else self._objection(row.tenant, change):
+            self._refuse(entry, why)
+        self._rows.add(row, entry)
+        if row.same_as is None:
+            self._nearest.add(row)
+            self._accept(row.tenant, change)
+
+    def _relabel(self, row: Row, label: str, entry: Entry) -> None:
+        corrected = replace(row, label=label, same_as=None)
+        if row.same_as is not None:  # it was found through another one; now it says something of its own
+            change = self._change(corrected)
+        else:
+            change = self._guard.with_label(row.tenant or "", row.id, label) if self._guard else {}
+        if why := self._objection(row.tenant, change):
+            self._refuse(entry, why)
+        heir = self._rows.relabel(row.id, label, entry)
+        if row.same_as is not None:
+            self._nearest.add(corrected)
+        else:
+            self._nearest.relabel(row.id, label)
+        self._accept(row.tenant, change)
+        if heir is not None:
+            self._succeed(heir, row.tenant)
+
+    def _succeed(self, heir: str | None, tenant: str | None) -> None:
+        """After a case is gone, the one that said the same is found in its place."""
+        if heir is not None:
+            self._nearest.add(self._rows.get([heir])[heir])
+        if self._guard is not None and tenant is not None:
+            self._guard.forget(tenant)
+
+    def _change(self, row: Row) -> Change:
+        if self._guard is None or row.same_as is not None:
+            return {}
+        (embedding,) = from_bytes([row.embedding])
+        return self._guard.with_case(row.tenant or "", row.id, embedding, row.label, human=row.source == "human")
+
+    def _objection(self, tenant: str | None, change: Change) -> str | None:
+        return self._guard.objection(tenant or "", change) if self._guard and change else None
+
+    def _accept(self, tenant: str | None, change: Change) -> None:
+        if self._guard is not None:
+            self._guard.accept(tenant or "", change)
+
+    def _refuse(self, entry: Entry, why: str) -> None:
+        self._rows.log(replace(entry, action="refused", detail={**(entry.detail or {}), "why": why}))
+        raise MemoryRefused(why)
+
+    def _own(self, case_id: str, tenant: str) -> Row:
+        row = self._rows.get([case_id]).get(case_id)
+        if row is None or row.tenant != tenant or row.backbone != self.backbone:
+            raise NotFound(f"The memory has no case {case_id[:80]} of yours.")
+        return row
+
+    def _twin(self, row: Row) -> str | None:
+        """The tenant's case that says the same of the same crop, if there is one."""
+        where = Where(row.tenant, label=row.label)
+        for near in self._nearest.search(from_bytes([row.embedding]), 5, where)[0]:
+            if near.distance <= _SAME and near.source == row.source:
+                return near.id
+        return None
+
+    def _for_guard(self, embeddings: NDArray[np.float32], tenant: str | None) -> list[list[Neighbour]]:
+        return self._nearest.search(embeddings, NEIGHBOURS, Where(tenant))
 
     def _check(self, embeddings: NDArray[np.float32], backbone: str | None) -> None:
         if backbone is not None and backbone != self.backbone:
@@ -104,78 +271,31 @@ class Memory:
             )
         if not np.isfinite(embeddings).all():
             raise InvalidRequest("embedding: has values that are not finite.")
-        if (np.abs(np.linalg.norm(embeddings, axis=1) - 1) > _UNIT).any():
+        if (np.abs(np.linalg.norm(embeddings, axis=1) - 1) > packcases.UNIT).any():
             raise InvalidRequest("embedding: each row must have length 1 (L2-normalised).")
 
-
-def _open_index(rows: MemoryRows, folder: Path, backbone: str, pack: str, *, rebuild: bool) -> NeighbourIndex:
-    binding = {"backbone": backbone, "pack": pack}
-    try:
-        if rebuild:
-            raise IndexUnusable("it was asked for")
-        return NeighbourIndex.open(folder, binding, rows=rows.count(backbone))
-    except IndexUnusable as reason:
-        started = time.perf_counter()
-        index = NeighbourIndex.build(folder, binding, rows.embeddings(backbone))
-        seconds = round(time.perf_counter() - started, 2)
-        log.info("index built from the rows", why=str(reason), rows=len(index), seconds=seconds)
-        return index
+    def _check_label(self, label: str) -> None:
+        if label not in self.classes:
+            raise Unprocessable(f"label: must be one of {', '.join(self.classes)}; it is {label[:64]!r}.")
 
 
-def _rows_of(pack: Pack) -> list[Row]:
-    """The cases of a memory pack. Raises PackError when the arrays are not what the manifest promises."""
-    manifest = pack.manifest
-    specs = {
-        "embedding": Spec("float16", (None, manifest.embedding_dim)),
-        "label": Spec("uint8", (None,)),
-        "size": Spec("uint8", (None,)),
-        "image": Spec("int32", (None,)),
-    }
-    try:
-        arrays = tensors.load(pack.read("memory"), specs)
-    except InvalidRequest as error:
-        raise PackError(f"{pack.folder} (files.memory): {error.detail}") from error
-    embedding, label, size, image = (arrays[name] for name in specs)
-    classes = manifest.vocabulary.classes
-    if len({len(array) for array in arrays.values()}) != 1:
-        raise PackError(f"{pack.folder} (files.memory): the arrays differ in length.")
-    if int(label.max()) >= len(classes) or int(size.max()) >= len(_SIZES):
-        raise PackError(f"{pack.folder} (files.memory): a label or a size lies outside of the vocabulary.")
-    lengths = np.linalg.norm(embedding.astype(np.float32), axis=1)
-    if not (np.abs(lengths - 1) <= _UNIT).all():  # not `any(... > ...)`: NaN must not pass
-        raise PackError(f"{pack.folder} (files.memory): an embedding does not have length 1.")
-    prefix = _prefix(manifest)
-    return [
-        Row(
-            id=f"{prefix}/{position}",
-            embedding=to_bytes(embedding[position]),
-            label=classes[int(label[position])],
-            source="training",
-            backbone=manifest.backbone,
-            size=_SIZES[int(size[position])],
-            image_group=f"{prefix}/{int(image[position])}",
-        )
-        for position in range(len(embedding))
-    ]
+def _again(known: Row, row: Row) -> Kept:
+    """The answer to a case that was sent before. Raises MemoryRefused where it is another case."""
+    if known.retracted_at is not None:
+        raise MemoryRefused("A case with this id was taken back. Add it anew, under an id of its own.")
+    if (known.tenant, known.embedding, known.label) != (row.tenant, row.embedding, row.label):
+        raise MemoryRefused("Another case has this id. Give every case an id of its own.")
+    return _kept(known)
 
 
-def _identity(manifest: Manifest) -> str:
-    """SHA-256 over everything that makes the rows: the file, and what the manifest says its numbers mean."""
-    meaning = [manifest.name, manifest.version, manifest.files["memory"].sha256, manifest.backbone, manifest.names_hash]
-    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
+def _kept(row: Row) -> Kept:
+    return Kept(id=row.id, outcome="known" if row.same_as else "kept", same_as=row.same_as)
 
 
-def _prefix(manifest: Manifest) -> str:
-    return f"{manifest.name}-{manifest.version}"
+def _detail(row: Row) -> dict[str, object]:
+    return {"label": row.label, "source": row.source}
 
 
-def _neighbour(row: Row, distance: float) -> Neighbour:
-    return Neighbour(
-        id=row.id,
-        label=row.label,
-        distance=distance,
-        source=row.source,
-        size=row.size,
-        part=row.part,
-        claim_id=row.claim_id,
-    )
+def _claim_hash(tenant: str, claim_id: str) -> str:
+    """Enough to recognise a claim by, and nothing to find it with."""
+    return hashlib.sha256(f"{tenant}/{claim_id}".encode()).hexdigest()

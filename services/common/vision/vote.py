@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+NEIGHBOURS = 15  # k of the vote (the paper names none)
+
+
+class Rule(TypedDict):
+    """The numbers of `decide`. Distances mean something in one embedding only, so a classifier's pack states them."""
+
+    tau: float
+    lam: float
+    sharpness: float
+    max_distance: float
+    near: float
+
+
+def rule(thresholds: Mapping[str, float]) -> Rule:
+    """The rule in a pack's `thresholds`; where they are silent the paper's tau and lambda, and a cautious reach."""
+    return Rule(
+        tau=thresholds.get("tau", 0.6),
+        lam=thresholds.get("lambda", 0.7),
+        sharpness=thresholds.get("sharpness", 0.1),
+        max_distance=thresholds.get("max_distance", 0.5),
+        near=thresholds.get("near", 0.02),
+    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -82,23 +106,25 @@ def decide(
 
     The model keeps its answer when its top probability is above tau (strictly), else the blend's must be. paper: a
     blend always gets its label; here: below tau it goes to review; because an unsure label teaches the memory errors.
-    A human's label within `near` of the crop outranks both: an answer that contradicts it is never taken unseen.
+    People who labelled a crop within `near` of this one saw the same damage: they alone vote then, and an answer that
+    contradicts them is never taken unseen, however sure the model is.
     """
     p = np.asarray(p_model, np.float64)
     d, y = np.asarray(distances, np.float64), np.asarray(labels, np.int64)
     known = d <= max_distance
-    corrected = y[known & (d <= near) & (np.zeros(len(d), bool) if human is None else np.asarray(human, bool))]
+    told = known & (d <= near) & (np.zeros(len(d), bool) if human is None else np.asarray(human, bool))
 
     def settled(probabilities: Floats) -> bool:
         label = int(probabilities.argmax())
-        return bool(probabilities[label] > tau and (corrected == label).all())
+        return bool(probabilities[label] > tau and (y[told] == label).all())
 
     if settled(p):
         return _decision("accept", p)
     if not known.any():
         return _decision("review", p)
-    trusted = None if weights is None else np.asarray(weights, np.float64)[known]
-    p = blend(p, vote(d[known], y[known], len(p), sharpness, trusted), lam)
+    voters = told if told.any() else known
+    trusted = None if weights is None else np.asarray(weights, np.float64)[voters]
+    p = blend(p, vote(d[voters], y[voters], len(p), sharpness, trusted), lam)
     return _decision("blended" if settled(p) else "review", p)
 
 

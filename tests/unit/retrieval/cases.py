@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.common.serving.modelpack import Pack, write_pack
+from services.common.serving.schemas import Case
 from services.common.serving.tensors import dump
 from services.retrieval.memory import Memory
 from tests.packs import VOCABULARY, manifest
 
 ROWS, DIMENSION = 600, 64
+FEW = 90  # rows where only those that are added matter: an index of them is built in no time
 
 
 def arrays(rows: int = ROWS, *, seed: int = 5) -> dict[str, NDArray[np.generic]]:
@@ -30,10 +32,33 @@ def arrays(rows: int = ROWS, *, seed: int = 5) -> dict[str, NDArray[np.generic]]
     }
 
 
-def pack(folder: Path, tensors: dict[str, NDArray[np.generic]] | None = None, **changes: Any) -> Pack:
-    """A memory pack under `folder`; `changes` replace fields of its manifest."""
+def pack(
+    folder: Path,
+    tensors: dict[str, NDArray[np.generic]] | None = None,
+    frozen: dict[str, NDArray[np.generic]] | None = None,
+    **changes: Any,
+) -> Pack:
+    """A memory pack under `folder`, with `frozen` crops where there are any; `changes` replace manifest fields."""
     described = manifest("memory", "memory", **{"embedding_dim": DIMENSION, **changes})
-    return write_pack(folder / described.version, described, {"memory": dump(tensors or arrays())})
+    files = {"memory": dump(tensors or arrays())}
+    if frozen is not None:
+        files["regression"] = dump(frozen)
+    return write_pack(folder / described.version, described, files)
+
+
+def case(case_id: str = "rev_1", label: str = "dent", **fields: Any) -> Case:
+    return Case(id=case_id, label=label, **{"claim_id": "clm_1", "reviewer": "ana", **fields})
+
+
+def crop(seed: int) -> NDArray[np.float32]:
+    """float32 [d]: the embedding of some crop that is not in the pack."""
+    (row,) = unit(np.random.default_rng(1000 + seed).normal(size=(1, DIMENSION)))
+    return np.asarray(row, np.float32)
+
+
+def small(folder: Path, frozen: dict[str, NDArray[np.generic]] | None = None, **changes: Any) -> Pack:
+    """A pack of few rows."""
+    return pack(folder, arrays(FEW), frozen, **changes)
 
 
 def opened(pack: Pack, folder: Path, *, rebuild: bool = False) -> Memory:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from services.common.serving.errors import InvalidRequest
 from services.common.serving.modelpack import PackError
 from services.retrieval.index import NeighbourIndex
-from services.retrieval.rows import MemoryRows, Row, to_bytes
+from services.retrieval.rows import MemoryRows
 from tests.packs import BACKBONE, VOCABULARY
 from tests.unit.retrieval import cases
 
@@ -90,55 +89,57 @@ def test_a_damaged_index_is_built_again_from_the_rows(tmp_path: Path, damage: Ca
     cases.opened(pack, tmp_path / "data").close()
     damage(tmp_path / "data" / "index")
     memory = cases.opened(pack, tmp_path / "data")
-    assert len(memory) == 1100
+    assert (len(memory), memory.stats("acme").indexed) == (1100, 1100)
     ((found,),) = memory.search(cases.unit(cases.arrays(1100)["embedding"])[7:8], k=1)
     memory.close()
     assert found.id == "memory-1/7"
 
 
-def test_rows_that_the_index_does_not_know_are_brought_in_at_the_next_start(tmp_path: Path) -> None:
+def test_rows_that_the_index_does_not_know_are_found_after_the_next_start(tmp_path: Path) -> None:
     pack = cases.pack(tmp_path / "pack")
-    cases.opened(pack, tmp_path / "data").close()
-    _insert(tmp_path / "data", claim_id="clm_1")
     memory = cases.opened(pack, tmp_path / "data")
-    ((found,),) = memory.search(_queries(1), k=1)
-    assert (found.id, found.source, found.part) == ("case-1", "human", "hood")
+    memory.add(cases.case(part="hood"), _queries(1)[0], tenant="acme")
+    memory.close()
+    memory = cases.opened(pack, tmp_path / "data")
+    ((found,),) = memory.search(_queries(1), k=1, tenant="acme")
+    assert (found.id, found.source, found.part) == ("rev_1", "human", "hood")
+    assert memory.stats("acme").indexed == cases.ROWS
     memory.close()
 
 
 def test_a_claim_is_no_precedent_for_itself(tmp_path: Path) -> None:
-    pack = cases.pack(tmp_path / "pack")
-    cases.opened(pack, tmp_path / "data").close()
-    _insert(tmp_path / "data", claim_id="clm_1")
-    memory = cases.opened(pack, tmp_path / "data")
-    (others,) = memory.search(_queries(1), k=5, exclude_claim="clm_1")
-    (foreign,) = memory.search(_queries(1), k=5, exclude_claim="clm_2")
+    memory = cases.opened(cases.pack(tmp_path / "pack"), tmp_path / "data")
+    memory.add(cases.case(claim_id="clm_1"), _queries(1)[0], tenant="acme")
+    (others,) = memory.search(_queries(1), k=5, tenant="acme", exclude_claim="clm_1")
+    (foreign,) = memory.search(_queries(1), k=5, tenant="acme", exclude_claim="clm_2")
     memory.close()
     assert len(others) == 5
-    assert "case-1" not in {neighbour.id for neighbour in others}
-    assert foreign[0].id == "case-1"
+    assert "rev_1" not in {neighbour.id for neighbour in others}
+    assert foreign[0].id == "rev_1"
 
 
-def test_another_pack_replaces_training_cases_and_keeps_corrections_by_people(tmp_path: Path) -> None:
-    cases.opened(cases.pack(tmp_path / "pack"), tmp_path / "data").close()
-    _insert(tmp_path / "data", claim_id="clm_1")
+def test_another_pack_replaces_training_cases_and_keeps_those_of_people(tmp_path: Path) -> None:
+    memory = cases.opened(cases.pack(tmp_path / "pack"), tmp_path / "data")
+    memory.add(cases.case(), _queries(1)[0], tenant="acme")
+    memory.close()
     newer = cases.pack(tmp_path / "pack", cases.arrays(cases.ROWS, seed=6), version="2")
     memory = cases.opened(newer, tmp_path / "data")
-    (found,) = memory.search(_queries(1), k=50)
+    (found,) = memory.search(_queries(1), k=50, tenant="acme")
     memory.close()
     assert len(memory_ids := {neighbour.id for neighbour in found}) == 50
-    assert "case-1" in memory_ids
+    assert "rev_1" in memory_ids
     assert not any(name.startswith("memory-1/") for name in memory_ids)
 
 
-def test_cases_of_another_backbone_stay_in_the_rows_and_out_of_the_index(tmp_path: Path) -> None:
-    cases.opened(cases.pack(tmp_path / "pack"), tmp_path / "data").close()
-    _insert(tmp_path / "data", claim_id="clm_1")
+def test_cases_of_another_backbone_stay_in_the_rows_and_out_of_sight(tmp_path: Path) -> None:
+    memory = cases.opened(cases.pack(tmp_path / "pack"), tmp_path / "data")
+    memory.add(cases.case(), _queries(1)[0], tenant="acme")
+    memory.close()
     other = cases.pack(tmp_path / "pack", version="2", backbone="b" * 64)
     memory = cases.opened(other, tmp_path / "data")
     assert len(memory) == cases.ROWS
     memory.close()
-    assert MemoryRows(cases.rows_url(tmp_path / "data")).count(BACKBONE) == 1
+    assert [row.id for row in MemoryRows(cases.rows_url(tmp_path / "data")).added(BACKBONE)] == ["rev_1"]
 
 
 def test_the_embedding_of_another_backbone_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -172,16 +173,3 @@ def test_a_pack_with_broken_rows_is_refused_by_name(tmp_path: Path) -> None:
     shorter = {**cases.arrays(), "size": np.zeros(3, np.uint8)}
     with pytest.raises(PackError, match="differ in length"):
         cases.opened(cases.pack(tmp_path / "c", shorter), tmp_path / "data")
-
-
-def _insert(folder: Path, *, claim_id: str) -> None:
-    """A person's correction, written to the rows while no index looks."""
-    query = _queries(1)[0]
-    MemoryRows(cases.rows_url(folder)).close()  # the table exists
-    row = Row("case-1", to_bytes(query), "dent", "human", BACKBONE, part="hood", claim_id=claim_id)
-    with sqlite3.connect(folder / "rows.db") as connection:
-        connection.execute(
-            "INSERT INTO memory_rows (id, embedding, label, part, source, claim_id, backbone, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-            (row.id, row.embedding, row.label, row.part, row.source, row.claim_id, row.backbone),
-        )
