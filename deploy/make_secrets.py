@@ -7,19 +7,22 @@ library only; nothing is printed but names.
 from __future__ import annotations
 
 import secrets
+import string
 import sys
 from pathlib import Path
 
+NAMES = string.ascii_letters + string.digits
 FILES = {
     "redis": {"password": "{password}", "url": "redis://:{password}@redis:6379/0"},
     "database": {"password": "{password}", "url": "postgresql://claimsight:{password}@postgres:5432/claimsight"},
+    "internal": {"password": "{password}"},  # what the gateway shows to the model services
+    "admin": {"password": "csk_{name}_{password}"},  # an API key for `docker compose exec gateway cat ...`
 }
 
 
 def make(root: Path) -> None:
-    """Write `root`/<name>/password and `root`/<name>/url where they are missing."""
-    for name, files in FILES.items():
-        folder = root / name
+    """Write the files of every folder under `root` that are missing."""
+    for folder, files in ((root / name, files) for name, files in FILES.items()):
         kept = folder / "password"
         password = kept.read_text(encoding="ascii") if kept.exists() else secrets.token_urlsafe(32)
         for file, pattern in files.items():
@@ -27,10 +30,11 @@ def make(root: Path) -> None:
             if path.exists():
                 continue
             beside = folder / f".{file}.new"
-            beside.write_text(pattern.format(password=password), encoding="ascii")
+            name = "".join(secrets.choice(NAMES) for _ in range(12))
+            beside.write_text(pattern.format(password=password, name=name), encoding="ascii")
             beside.chmod(0o444)  # Redis and PostgreSQL run as users of their own; the volume keeps strangers out
             beside.replace(path)
-            print(f"made {name}/{file}")
+            print(f"made {folder.name}/{file}")
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ async def house(settings: Settings, redis_url: str) -> AsyncIterator[list[FastAP
     Raises InvalidSettings.
     """
     rooms = [
-        services.segmenter.app.build_app(services.segmenter.settings.Settings.from_environment()),
-        services.classifier.app.build_app(services.classifier.settings.Settings.from_environment()),
+        services.segmenter.app.build_app(services.segmenter.settings.Settings.from_environment(internal_key=None)),
+        services.classifier.app.build_app(services.classifier.settings.Settings.from_environment(internal_key=None)),
         services.retrieval.app.build_app(
-            services.retrieval.settings.Settings.from_environment(data=settings.data / "memory")
+            services.retrieval.settings.Settings.from_environment(data=settings.data / "memory", internal_key=None)
         ),
     ]
     async with AsyncExitStack() as stack:

@@ -22,7 +22,11 @@ def build_app(settings: Settings) -> FastAPI:
     """The app; it answers at once and is ready when the model is proven and warm."""
     host = ModelHost("classifier", "classify", model.CONTRACT, settings)
     app = create_app(
-        service="classifier", version=services.VERSION, lifespan=host.lifespan, max_body_bytes=_MAX_BODY_BYTES
+        service="classifier",
+        version=services.VERSION,
+        lifespan=host.lifespan,
+        max_body_bytes=_MAX_BODY_BYTES,
+        internal_key=settings.internal_key,
     )
 
     @app.get("/v1/info")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
-from services.common.serving.settings import InvalidSettings
+from services.common.serving.settings import InvalidSettings, is_loopback
 from services.gateway import apikeys
 from services.gateway.issue import seed
 from services.gateway.records.database import Database
@@ -23,17 +21,10 @@ async def check(settings: Settings) -> None:
         guarded = await keys.any()
     finally:
         await database.close()
-    if not (guarded or settings.dev or _loopback(settings.host)):
+    if not (guarded or settings.dev or is_loopback(settings.host)):
         raise InvalidSettings(
             f"Listening on {settings.host} would let others in without a key. Make one first:\n"
             "  python -m services.gateway.keys create --tenant default --name first --scope admin --scope submit "
             "--scope read\n"
             "or listen on 127.0.0.1, or, for development only, set CLAIMSIGHT_GATEWAY_DEV=true."
         )
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -21,7 +21,12 @@ def build_app(settings: Settings) -> FastAPI:
     async def readiness() -> Readiness:
         return Readiness("not_ready", missing)
 
-    app = create_app(service="generator", version=services.VERSION, readiness=readiness)
+    app = create_app(
+        service="generator",
+        version=services.VERSION,
+        readiness=readiness,
+        internal_key=settings.internal_key,
+    )
 
     @app.post("/v1/generations")
     async def generate() -> None:

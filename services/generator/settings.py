@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.common.serving.settings import ServiceSettings
+from services.common.serving.settings import RoomSettings
 
 
-class Settings(ServiceSettings):
+class Settings(RoomSettings):
     """`CLAIMSIGHT_GENERATOR_<NAME>`, `--<name>` or a secret file named by `CLAIMSIGHT_GENERATOR_<NAME>_FILE`."""
 
     model_config = SettingsConfigDict(env_prefix="CLAIMSIGHT_GENERATOR_")

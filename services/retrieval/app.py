@@ -103,7 +103,13 @@ def build_app(settings: Settings) -> FastAPI:
             await loading  # opening cannot be interrupted half-way; it takes seconds
             retrieval.close()
 
-    app = create_app(service="retrieval", version=services.VERSION, lifespan=lifespan, readiness=retrieval.readiness)
+    app = create_app(
+        service="retrieval",
+        version=services.VERSION,
+        lifespan=lifespan,
+        readiness=retrieval.readiness,
+        internal_key=settings.internal_key,
+    )
 
     @app.get("/v1/info")
     async def info() -> RetrievalInfo:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from services.gateway import apikeys
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("gateway", "segmenter", "classifier", "retrieval", "generator")
 Compose = dict[str, Any]
@@ -147,8 +149,23 @@ def test_the_names_of_a_proxy_reach_the_gateway() -> None:
     assert _compose()["services"]["gateway"]["environment"]["CLAIMSIGHT_GATEWAY_HOSTS"] == "${HOSTS:-}"
 
 
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "gateway"])
+def test_every_model_service_asks_for_the_houses_secret(room: str) -> None:
+    service = _compose()["services"][room]
+    assert service["environment"][f"CLAIMSIGHT_{room.upper()}_INTERNAL_KEY_FILE"] == "/run/secrets/internal/password"
+    assert "internal-secret:/run/secrets/internal:ro" in service["volumes"]
+
+
+def test_the_gateway_starts_with_a_key_of_its_own() -> None:
+    gateway = _compose()["services"]["gateway"]
+    assert gateway["environment"]["CLAIMSIGHT_GATEWAY_ADMIN_KEY_FILE"] == "/run/secrets/admin/password"
+    assert "admin-secret:/run/secrets/admin:ro" in gateway["volumes"]
+    assert "admin-secret" not in str(_compose()["services"]["gateway-worker"])
+
+
 def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
-    for name in ("redis", "database"):
+    names = ("redis", "database", "internal", "admin")
+    for name in names:
         (tmp_path / name).mkdir()
     command = [sys.executable, str(ROOT / "deploy" / "make_secrets.py"), str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
@@ -156,7 +173,8 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
     said = subprocess.run(command, check=True, capture_output=True).stdout
     assert said == b""
     assert first == {path.relative_to(tmp_path): path.read_text() for path in tmp_path.glob("*/*")}
-    passwords = {first[Path(name) / "password"] for name in ("redis", "database")}
-    assert len(passwords) == 2
+    passwords = {first[Path(name) / "password"] for name in names}
+    assert len(passwords) == len(names)
     assert all(len(password) >= 40 for password in passwords)
     assert first[Path("redis/password")] in first[Path("redis/url")]
+    assert apikeys.parse(first[Path("admin/password")])

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.middleware import Middleware
 
 from services.common.serving import health, problems
+from services.common.serving.internal import InternalKeyMiddleware
 from services.common.serving.middleware import BodyLimitMiddleware, HeadMiddleware, RequestContextMiddleware
 
 MEBIBYTE = 1024 * 1024
@@ -33,13 +35,17 @@ def create_app(
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     readiness: health.ReadinessCheck = _always_ready,
     middleware: Sequence[Middleware] = (),
+    internal_key: SecretStr | None = None,
 ) -> FastAPI:
     """An app with health routes, problem documents for every error, request context and a cap on bodies.
 
     `middleware` of the service's own runs inside the common ones: what it raises is answered like any other error.
+    With `internal_key`, only callers that hold it are answered.
     `app.state.readiness` holds the check that `/health/ready` asks, `app.state.leaving` what is called when the server
     takes no more requests; a lifespan may replace both.
     """
+    if internal_key is not None:
+        middleware = [Middleware(InternalKeyMiddleware, key=internal_key.get_secret_value()), *middleware]
     app = FastAPI(
         title=service,
         version=version,

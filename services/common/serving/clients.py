@@ -15,12 +15,13 @@ from urllib.parse import quote
 import httpx2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 from starlette.types import ASGIApp
 
 from services.common.serving import tensors
 from services.common.serving.context import current
-from services.common.serving.errors import DeadlineExceeded, NotReady, Problem
+from services.common.serving.errors import DeadlineExceeded, NotReady, Problem, Unauthorized
+from services.common.serving.internal import bearer
 from services.common.serving.problems import TYPE_PREFIX
 from services.common.serving.schemas import (
     Case,
@@ -111,9 +112,12 @@ class Retrieval(Protocol):
     async def stats(self, *, tenant: str) -> MemoryStats: ...
 
 
-def over_network(base_url: str) -> httpx2.AsyncClient:
-    """A client with kept-alive connections to the service at `base_url`."""
-    return httpx2.AsyncClient(base_url=base_url, transport=httpx2.AsyncHTTPTransport(retries=1), trust_env=False)
+def over_network(base_url: str, internal_key: SecretStr | None = None) -> httpx2.AsyncClient:
+    """A client with kept-alive connections to the service at `base_url`, which is shown the `internal_key`."""
+    headers = {} if internal_key is None else bearer(internal_key.get_secret_value())
+    return httpx2.AsyncClient(
+        base_url=base_url, headers=headers, transport=httpx2.AsyncHTTPTransport(retries=1), trust_env=False
+    )
 
 
 def in_process(app: ASGIApp) -> httpx2.AsyncClient:
@@ -311,6 +315,8 @@ _PROBLEMS: dict[tuple[str, int], type[Problem]] = {(kind.slug, kind.status): kin
 
 def _problem(answer: httpx2.Response, service: str) -> Problem:
     """The Problem that a service raised, as far as its document can be read."""
+    if answer.status_code == Unauthorized.status:  # a matter between the rooms, and no fault of whoever sent a photo
+        return NotReady(f"The {service} does not know this gateway. Give both the same internal_key.")
     try:
         document = answer.json()
         slug = str(document.pop("type")).removeprefix(TYPE_PREFIX)

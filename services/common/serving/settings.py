@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -86,7 +87,34 @@ class ServiceSettings(BaseSettings):
         return (sources["init_settings"], sources["env_settings"], _FileSecrets(settings_cls))
 
 
-class ModelSettings(ServiceSettings):
+class RoomSettings(ServiceSettings):
+    """What every service has that only the gateway and its worker ask."""
+
+    dev: bool = Field(False, description="answer anybody even where others can reach it: for development only")
+    internal_key: SecretStr | None = Field(
+        None, min_length=32, validate_default=True, description="the secret that the gateway shows, the same in each"
+    )
+
+    @field_validator("internal_key")
+    @classmethod
+    def _needed_where_others_are(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None and not info.data.get("dev") and not is_loopback(str(info.data.get("host"))):
+            raise ValueError(
+                f"needed on {info.data.get('host')}, where others can reach this service. Give it and the gateway the "
+                "same 32 or more random characters (openssl rand -hex 32), or set --dev true"
+            )
+        return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class ModelSettings(RoomSettings):
     """What a service with one model has."""
 
     pack: Path = Field(description="model pack: a version folder, or a folder whose newest version is meant")
