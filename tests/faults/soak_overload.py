@@ -1,0 +1,113 @@
+"""Ten times more claims than can be worked on; and a tenant that floods, beside one that sends now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from datetime import datetime
+
+import httpx2
+
+from tests.faults.clients import Client, percentile
+from tests.faults.house import House
+
+_WARM_S = 10.0
+_QUIET_EVERY_S = 2.0
+
+
+async def soak(
+    house: House, *, seconds: float, factor: float, deadline_s: float, key: str, other: str
+) -> dict[str, object]:
+    """`key` and `other` are API keys of two tenants; the first one floods."""
+    async with _client(house, key) as noisy, _client(house, other) as quiet:
+        rate = await _capacity(noisy)
+        alone = [await _one(quiet) for _ in range(5)]
+        flood = Client(noisy, photos=1)
+        beside: list[float] = []
+        visiting = asyncio.create_task(_visit(quiet, beside))
+        offered = await _flood(flood, rate * factor, seconds)
+        visiting.cancel()
+        await asyncio.gather(visiting, return_exceptions=True)
+        after_s = await _normal_again(noisy, alone)
+        waited = [_lasted(await flood.end(claim_id)) for claim_id in flood.accepted]
+        return {
+            "capacity claims/s": round(rate, 1),
+            "offered": offered,
+            "offered claims/s": round(offered / seconds, 1),
+            "accepted": len(flood.accepted),
+            "refused by status": dict(flood.refused),
+            "refusals without Retry-After": flood.rude,
+            "connections that broke": flood.broken,
+            "accepted: p50, p99, longest s": [round(percentile(waited, share), 2) for share in (0.5, 0.99, 1)],
+            "deadline s": deadline_s,
+            "accepted and late": sum(each > deadline_s for each in waited),
+            "a claim is taken again after s": round(after_s, 1),
+            "other tenant alone: median, longest s": [round(percentile(alone, share), 2) for share in (0.5, 1)],
+            "other tenant beside the flood: n, median, longest s": [
+                len(beside), *(round(percentile(beside, share), 2) for share in (0.5, 1))
+            ],
+        }  # fmt: skip
+
+
+def _client(house: House, key: str) -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=200)
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx2.AsyncClient(base_url=house.url, timeout=60, trust_env=False, limits=limits, headers=headers)
+
+
+async def _capacity(http: httpx2.AsyncClient) -> float:
+    """Claims a second that a few clients get done who wait for each."""
+    client = Client(http, photos=1)
+    ends = time.monotonic() + _WARM_S
+
+    async def one() -> None:
+        while time.monotonic() < ends:
+            await client.end(await client.send())
+
+    begun = time.monotonic()
+    await asyncio.gather(*(one() for _ in range(12)))
+    return len(client.accepted) / (time.monotonic() - begun)
+
+
+async def _flood(client: Client, rate: float, seconds: float) -> int:
+    """Poisson arrivals that do not wait for answers; answers how many there were."""
+    chance, offered, tasks = random.Random(17), 0, set()
+    due, ends = time.monotonic(), time.monotonic() + seconds
+    while due < ends:
+        if (wait := due - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        task = asyncio.create_task(client.send_once())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        offered += 1
+        due += chance.expovariate(rate)
+    await asyncio.gather(*tasks)
+    return offered
+
+
+async def _visit(http: httpx2.AsyncClient, lasted: list[float]) -> None:
+    await asyncio.sleep(_QUIET_EVERY_S)  # until the flood stands
+    while True:
+        lasted.append(await _one(http))
+        await asyncio.sleep(_QUIET_EVERY_S)
+
+
+async def _one(http: httpx2.AsyncClient) -> float:
+    client = Client(http, photos=1)
+    return _lasted(await client.end(await client.send()))
+
+
+async def _normal_again(http: httpx2.AsyncClient, alone: list[float]) -> float:
+    """Seconds from the flood's end until a claim of the flooding tenant is taken again at the first try."""
+    begun = time.monotonic()
+    client = Client(http, photos=1)
+    while await client.send_once() is None:  # noqa: ASYNC110 - the answer lies in another process
+        await asyncio.sleep(0.1)
+    return time.monotonic() - begun
+
+
+def _lasted(claim: dict[str, object]) -> float:
+    """Seconds from acceptance to the end, by the records' clock."""
+    created, completed = (datetime.fromisoformat(str(claim[name])) for name in ("created_at", "completed_at"))
+    return (completed - created).total_seconds()

@@ -1,0 +1,77 @@
+"""The queue server is stopped for half a minute, and another time forgets everything, while claims keep coming."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import httpx2
+
+from tests.faults.clients import Client
+from tests.faults.house import House
+
+_RATE = 5  # claims a second that clients try to send
+
+
+@dataclass
+class Health:
+    """What the probes said while the queue was away."""
+
+    live: Counter[int] = field(default_factory=Counter)
+    ready: Counter[int] = field(default_factory=Counter)
+    slowest_live_s: float = 0.0
+
+
+async def soak(house: House, *, away_s: float, around_s: float) -> dict[str, object]:
+    """Under load all the time: `around_s`, stopped for `away_s`, `around_s` again, wiped, and `around_s` once more."""
+    async with httpx2.AsyncClient(base_url=house.url, timeout=60, trust_env=False) as http:
+        client = Client(http)
+        sending = asyncio.create_task(_send(client))
+        health = Health()
+        await asyncio.sleep(around_s)
+        await asyncio.to_thread(house.queue.stop)
+        before = Counter(client.refused)
+        await _probe(http, health, away_s)
+        refused = client.refused - before
+        await asyncio.to_thread(house.queue.start)
+        back = time.monotonic()
+        await asyncio.sleep(around_s)
+        accepted_before_wipe = len(client.accepted)
+        await asyncio.to_thread(house.queue.wipe)
+        await asyncio.sleep(around_s)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        ended = await asyncio.gather(*(client.end(claim_id) for claim_id in client.accepted))
+        return {
+            "accepted": len(client.accepted),
+            "of them before the wipe": accepted_before_wipe,
+            "final states": dict(Counter(str(claim["status"]) for claim in ended)),
+            "answers to submissions while it was away": dict(refused),
+            "refusals without Retry-After": client.rude,
+            "connections that broke": client.broken,
+            "live while away": dict(health.live),
+            "slowest live answer s": round(health.slowest_live_s, 3),
+            "ready while away": dict(health.ready),
+            "all finished after it came back, s": round(time.monotonic() - back, 1),
+        }
+
+
+async def _send(client: Client) -> None:
+    tasks: set[asyncio.Task[str | None]] = set()
+    while True:
+        task = asyncio.create_task(client.send_once())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        await asyncio.sleep(1 / _RATE)
+
+
+async def _probe(http: httpx2.AsyncClient, health: Health, seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        begun = time.monotonic()
+        health.live[(await http.get("/health/live")).status_code] += 1
+        health.slowest_live_s = max(health.slowest_live_s, time.monotonic() - begun)
+        health.ready[(await http.get("/health/ready")).status_code] += 1
+        await asyncio.sleep(0.5)
