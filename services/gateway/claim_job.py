@@ -71,7 +71,7 @@ async def _attempt(runtime: Runtime, claim_id: str, attempt: int, turn_ended: Ca
             if over:
                 unfinished = True
                 return
-            outcome = await _outcome(runtime, claim_id, photo)
+            outcome = await _outcome(runtime, claim, photo)
             await runtime.claims.write_photo(claim_id, attempt, photo.id, outcome)
             await runtime.signals.publish(claim_id)
             over = await turn_ended() or over
@@ -91,14 +91,14 @@ async def _attempt(runtime: Runtime, claim_id: str, attempt: int, turn_ended: Ca
         await _finish(runtime, claim_id, attempt)
 
 
-async def _outcome(runtime: Runtime, claim_id: str, photo: models.Photo) -> Outcome:
+async def _outcome(runtime: Runtime, claim: models.Claim, photo: models.Photo) -> Outcome:
     """One photo's findings or its own error. Raises Problem where a service cannot answer now."""
     try:
         data = await runtime.photos.get_photo(photo.id)
     except LookupError:
         return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
     try:
-        found = await assess(data, runtime.clients, runtime.policy, claim_id=claim_id)
+        found = await assess(data, runtime.clients, runtime.policy, tenant=claim.tenant, claim_id=claim.id)
     except PhotoError as error:
         return Outcome(error=failures.embedded(failures.photo_problem(error)))
     except Problem as problem:

@@ -38,7 +38,7 @@ class Assessment:
     timings_ms: dict[str, float]
 
 
-async def assess(data: bytes, clients: Clients, policy: Policy, *, claim_id: str) -> Assessment:
+async def assess(data: bytes, clients: Clients, policy: Policy, *, tenant: str, claim_id: str) -> Assessment:
     """Assess one photo. CPU work runs in threads, so that many claims share one event loop.
 
     Raises PhotoError for a photo that cannot be used and Problem where the segmenter or the classifier cannot answer;
@@ -57,7 +57,7 @@ async def assess(data: bytes, clients: Clients, policy: Policy, *, claim_id: str
     judged: list[Judged] = []
     if listed:
         judged, models["classifier"] = await _second_opinions(
-            photo, listed, classifier, clients=clients, policy=policy, claim_id=claim_id, watch=watch
+            photo, listed, classifier, clients=clients, policy=policy, tenant=tenant, claim_id=claim_id, watch=watch
         )
     names = Names(classifier.vocabulary)
     parts, fakes = ([i for i in seen.instances if i.kind == kind] for kind in ("part", "fake"))
@@ -84,6 +84,7 @@ async def _second_opinions(
     *,
     clients: Clients,
     policy: Policy,
+    tenant: str,
     claim_id: str,
     watch: _Watch,
 ) -> tuple[list[Judged], ModelRef]:
@@ -100,7 +101,7 @@ async def _second_opinions(
         answer = await clients.classifier.classify(crops)
     _same(answer.model, info)
     with watch("retrieve"):
-        judged = await judge(answer, info, clients.retrieval, policy, claim_id=claim_id)
+        judged = await judge(answer, info, clients.retrieval, policy, tenant=tenant, claim_id=claim_id)
     return judged, answer.model
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.common.vision.vote import NEIGHBOURS
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -11,7 +13,7 @@ class Policy:
 
     tau: float = 0.6  # accept a calibrated probability strictly above it
     blend: float = 0.7  # lambda: the model's share beside the neighbours' vote
-    neighbours: int = 15  # k of the vote
+    neighbours: int = NEIGHBOURS  # k of the vote
     sure_damage: float = 0.5  # calibrated score of a detection: below it is less likely a damage than not
     fake_doubt: float = 0.3  # fake score from which a damage goes to review
     least_vehicle: float = 0.02  # share of the photo that a vehicle must cover

@@ -10,6 +10,7 @@ SENTENCES = {
     "low_confidence": "neither the model nor similar past cases are sure what it is",
     "opinions_disagree": "the two models name different damages",
     "memory_disagrees": "similar past cases overruled the model",
+    "person_disagrees": "a person has named a nearly identical damage otherwise",
     "memory_unavailable": "the model was unsure and the memory of past cases could not be asked",
     "out_of_distribution": "it is unlike every past case",
     "looks_fake": "it may be something that only looks like damage",

@@ -46,7 +46,7 @@ async def similar(
     memory = await clients.retrieval.info()
     if memory.backbone != info.backbone:
         raise NotReady("The memory was made by another classifier than the one that answers. Ask the operator.")
-    found = await clients.retrieval.search(answer.embedding, k=k)
+    found = await clients.retrieval.search(answer.embedding, k=k, tenant=tenant)
     classes = info.vocabulary.classes
     likely = calibrated(answer.logits, info.temperature, np.isin(classes, info.supported.get("classes", []))).argmax(1)
     return SimilarCases(

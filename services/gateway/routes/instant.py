@@ -72,7 +72,7 @@ async def analyze(request: Request, runtime: Running, caller: Submitter) -> inst
     """One photo's findings at once; nothing is kept. For real claims use `POST /v1/claims`, which survives faults."""
     data = await _photo(request, runtime)
     async with runtime.analyses.turn():
-        work = _usable(assess(data, runtime.clients, runtime.policy, claim_id=""))
+        work = _usable(assess(data, runtime.clients, runtime.policy, tenant=caller.tenant, claim_id=""))
         found = await while_connected(request, work)
     photo = _presented(found, data)
     return instant_schemas.Analysis(photo=photo, summary=summarise([photo]), models=found.models)

@@ -22,7 +22,7 @@ UNSURE = (0.3, 0.0, 9.0)  # dent 0.57, scratch 0.43
 
 
 async def assessed(fakes: Fakes, data: bytes | None = None, **policy: float) -> Assessment:
-    return await assess(data or photo(RED), fakes.clients, Policy(**policy), claim_id="clm_1")  # type: ignore[arg-type]
+    return await assess(data or photo(RED), fakes.clients, Policy(**policy), tenant="acme", claim_id="clm_1")  # type: ignore[arg-type]
 
 
 def codes(finding: schemas.Finding) -> list[str]:
@@ -63,10 +63,13 @@ async def test_the_probability_of_the_name_is_told_apart_from_the_score_of_the_d
     assert [(other.label, other.score) for other in finding.alternatives] == [("dent", 0.3)]
 
 
-async def test_a_sure_model_does_not_ask_the_memory() -> None:
+async def test_the_memory_is_asked_once_for_all_damages_of_a_photo() -> None:
     fakes = Fakes()
-    await assessed(fakes)
-    assert fakes.retrieval.calls == 0
+    mask = np.zeros((GRID, GRID), bool)
+    mask[2:5, 2:5] = True
+    fakes.segmenter.extra = [instance("damage", "scratch", mask), instance("damage", "dent", mask)]
+    assert len((await assessed(fakes)).findings) == 3
+    assert fakes.retrieval.calls == 1
 
 
 async def test_an_unsure_model_is_blended_with_past_cases_that_agree() -> None:
@@ -113,6 +116,33 @@ async def test_a_lost_or_foreign_memory_sends_unsure_findings_to_review_and_fail
         fakes.retrieval.problem = NotReady("The retrieval cannot be reached")
     (finding,) = (await assessed(fakes)).findings
     assert codes(finding) == ["memory_unavailable"] and finding.route == "review"
+
+
+async def test_a_person_who_named_nearly_the_same_damage_otherwise_is_heard_although_the_model_is_sure() -> None:
+    fakes = Fakes()
+    fakes.retrieval.neighbours, fakes.retrieval.source = (("scratch", 0.001),), "human"
+    (finding,) = (await assessed(fakes)).findings
+    assert (finding.opinion.source, codes(finding)) == ("review", ["person_disagrees"])
+    assert finding.neighbours[0].source == "human"
+    assert fakes.retrieval.asked == {"tenant": "acme", "exclude_claim": "clm_1"}
+    fakes.retrieval.source = "training"  # a training crop that lies as near does not outrank a sure model
+    (finding,) = (await assessed(fakes)).findings
+    assert (finding.opinion.source, finding.route) == ("model", "auto")
+
+
+async def test_what_a_person_named_settles_a_nearly_identical_damage_that_the_model_is_unsure_of() -> None:
+    fakes = Fakes()
+    fakes.classifier.logits = UNSURE
+    fakes.retrieval.neighbours, fakes.retrieval.source = (("dent", 0.001),), "human"
+    (finding,) = (await assessed(fakes)).findings
+    assert (finding.opinion.source, finding.opinion.label, finding.route) == ("blended", "dent", "auto")
+
+
+async def test_a_sure_finding_does_not_need_the_memory() -> None:
+    fakes = Fakes()
+    fakes.retrieval.problem = NotReady("The retrieval cannot be reached")
+    (finding,) = (await assessed(fakes)).findings
+    assert (finding.opinion.source, finding.route) == ("model", "auto")
 
 
 async def test_a_lost_classifier_is_an_error_and_never_a_silent_answer() -> None:
