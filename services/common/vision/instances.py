@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.vision.masks import labelled_components, mask_nms, tight_box, without_specks
+from services.common.vision.masks import labelled_components, mask_nms, overlap, tight_box, without_specks
 from services.common.vision.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
@@ -24,11 +24,13 @@ DEFAULTS: dict[str, float] = {
     "part": 0.5,  # least mean probability of a listed part
     "mask": 0.0,  # logit above which a cell belongs to a damage
     "nms_iou": 0.5,  # epsilon of ALBERT eq. 10
+    "vote_iou": 0.5,  # least overlap of masks that vote together; at 1 each speaks for itself
     "speck": 0.03,  # least size of a detached piece of a damage, as a share of its largest piece
     "part_area": 0.0005,  # least share of the photo that a piece of a part covers
     "score_scale": 1.0,  # Platt scaling of the score's logit, fitted on the validation split
     "score_shift": 0.0,
 }
+_VOTERS = 40  # queries per photo, the surest; the rest say nothing
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,37 @@ def decode_instances(
     return [*_damages(outputs, vocabulary, supported, t), *parts]
 
 
-def scores(outputs: Mapping[str, Floats], t: Mapping[str, float]) -> Floats:
-    """Calibrated query scores [n]: predicted mask IoU times the root of objectness, Platt-scaled.
+def scores(outputs: Mapping[str, Floats]) -> Floats:
+    """Query scores [n] before any vote: predicted mask IoU times the root of objectness.
 
     The predicted IoU has seen what lies inside the mask and orders queries better than objectness does; both together
     order them best.
     """
-    raw = np.clip(np.sqrt(sigmoid(outputs["objectness"])) * sigmoid(outputs["iou"]), 1e-6, 1 - 1e-6)
-    return sigmoid(np.log(raw / (1 - raw)) * t["score_scale"] + t["score_shift"])
+    return np.asarray(np.sqrt(sigmoid(outputs["objectness"])) * sigmoid(outputs["iou"]), np.float32)
+
+
+def vote(logits: Floats, score: Floats, t: Mapping[str, float]) -> tuple[Floats, Floats]:
+    """What queries that draw about the same mask say together: mask logits [n, h, w] and scores [n].
+
+    Dense queries answer for a damage several at a time, and agreement is evidence. Each mask becomes the mean of those
+    that overlap it by `vote_iou` or more, weighted by score and IoU; its score is the noisy-or of these weights.
+    A query that nobody agrees with stays as it is. (Box voting, Gidaris and Komodakis 2015, for masks.)
+    """
+    masks = logits > t["mask"]
+    both = overlap(masks, masks)
+    area = both.diagonal()
+    iou = both / np.maximum(area[:, None] + area[None] - both, 1)
+    np.fill_diagonal(iou, 1)
+    weight = np.where(iou >= min(t["vote_iou"], 1), iou, 0) * np.clip(score, 1e-6, 1 - 1e-6)[None]
+    mixed = weight @ logits.reshape(len(logits), -1) / weight.sum(1)[:, None]
+    together = -np.expm1(np.log1p(-weight).sum(1))
+    return np.asarray(mixed.reshape(logits.shape), np.float32), np.asarray(together, np.float32)
+
+
+def platt(score: Floats, t: Mapping[str, float]) -> Floats:
+    """Scores as the probability of a true instance at IoU 0.5: Platt scaling of their logit."""
+    p = np.clip(np.asarray(score, np.float64), 1e-6, 1 - 1e-6)
+    return sigmoid(np.asarray(np.log(p / (1 - p)) * t["score_scale"] + t["score_shift"], np.float32))
 
 
 def _damages(
@@ -99,13 +124,15 @@ def _damages(
     supported: Mapping[str, Sequence[str]],
     t: Mapping[str, float],
 ) -> list[DecodedInstance]:
-    score = scores(outputs, t)
-    order = np.argsort(-score, kind="stable")
-    order = order[score[order] >= t["damage"]]
-    if len(order) == 0:
+    raw = scores(outputs)
+    order = np.argsort(-raw, kind="stable")[:_VOTERS]
+    logits, together = vote(outputs["mask_logits"][order], raw[order], t)
+    score = platt(together, t)
+    listed = score >= t["damage"]
+    if not listed.any():
         return []
-    score = score[order]
-    masks = double(outputs["mask_logits"][order]) > t["mask"]
+    order, score = order[listed], score[listed]
+    masks = double(logits[listed]) > t["mask"]
     kept = [int(i) for i in mask_nms(masks, score, t["nms_iou"]) if masks[i].any()]
     names, pooling = pooled_damages(vocabulary, supported.get("damages", ()))
     p_damage = softmax(outputs["damage_logits"][order]) @ pooling

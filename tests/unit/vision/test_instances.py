@@ -102,6 +102,27 @@ def test_a_weak_predicted_iou_lowers_the_score() -> None:
     assert outputs.decoded()[0].score == pytest.approx(0.5, abs=1e-3)
 
 
+def test_queries_that_agree_are_surer_together_than_alone() -> None:
+    alone = Outputs().damage(0, (0, 0, 8, 8), objectness=0)
+    together = Outputs().damage(0, (0, 0, 8, 8), objectness=0).damage(1, (0, 0, 8, 7), objectness=0)
+    (one,), (both,) = alone.decoded(), together.decoded()
+    assert both.score > one.score + 0.1
+    assert both.mask.shape == one.mask.shape
+
+
+def test_an_agreed_mask_is_the_mean_of_those_that_agree() -> None:
+    outputs = Outputs(5).damage(0, (0, 0, 8, 8), objectness=1)
+    for query in range(1, 4):
+        outputs.damage(query, (0, 0, 8, 6), objectness=0.9)
+    (found,) = outputs.decoded()
+    assert found.box == pytest.approx((0, 0, 0.5, 0.375))  # three say that it ends at 6 of 16 rows
+
+
+def test_an_empty_mask_gets_no_mask_from_the_vote() -> None:
+    outputs = Outputs(2).damage(0, (0, 0, 8, 8)).damage(1)
+    assert len(outputs.decoded()) == 1
+
+
 def test_the_score_is_platt_scaled_as_the_pack_says() -> None:
     outputs = Outputs().damage(0, (0, 0, 4, 4))
     outputs.arrays["iou"][0] = 0
@@ -113,7 +134,7 @@ def test_two_queries_on_one_damage_are_one_damage_whatever_they_call_it() -> Non
     outputs = Outputs().damage(0, (0, 0, 8, 8), objectness=1).damage(1, (0, 0, 8, 7), name="scratch", objectness=2)
     (found,) = outputs.decoded()
     assert found.label == "scratch"
-    assert len(outputs.decoded(nms_iou=0.95)) == 2
+    assert len(outputs.decoded(nms_iou=0.95, vote_iou=1.0)) == 2
 
 
 def test_specks_far_away_neither_stretch_the_box_nor_stay_in_the_mask() -> None:
