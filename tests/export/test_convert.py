@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -13,10 +15,14 @@ pytestmark = pytest.mark.train
 
 from torch import Tensor, nn  # noqa: E402
 
+from export.convert import __main__ as command  # noqa: E402
 from export.convert.parity import LIMITS, Agreement, ParityError, agreement  # noqa: E402
 from export.convert.to_fp16 import KEPT_IN_FP32, to_fp16  # noqa: E402
 from export.convert.to_int8 import kept_in_fp32, to_int8  # noqa: E402
 from export.convert.to_onnx import run, to_onnx  # noqa: E402
+from services.common.serving.golden import Contract  # noqa: E402
+from services.common.serving.modelpack import Manifest, load_pack  # noqa: E402
+from services.common.serving.session import Choice, Precision, open_pack  # noqa: E402
 from tests.packs import (  # noqa: E402
     COLOURS,
     CROP_SIZE,
@@ -25,6 +31,7 @@ from tests.packs import (  # noqa: E402
     manifest,
     painted_photo,
     segment_graph,
+    write_classify_pack,
 )
 
 SIZE = 16
@@ -136,3 +143,27 @@ def test_parity_of_a_segmenter_counts_listed_instances_their_labels_and_masks() 
     assert 0 < found.kept < 1
     assert found.iou == 1.0
     assert found.flips == 0.0
+
+
+def test_a_converted_graph_lies_in_the_pack_and_the_service_runs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = np.random.default_rng(2).integers(0, 256, (24, CROP_SIZE, CROP_SIZE, 3), dtype=np.uint8)
+    splits: list[str] = []
+
+    def some(described: Manifest, data: Path, split: str, n: int) -> NDArray[np.uint8]:
+        splits.append(split)
+        return shown
+
+    monkeypatch.setattr(command, "rows", some)
+    pack = load_pack(write_classify_pack(tmp_path))
+    for precision in ("fp16", "int8"):
+        pack = command.add(pack, precision, tmp_path)
+    assert set(pack.manifest.files) == {"fp32", "fp16", "int8", "golden"}
+    assert splits == ["val", "train", "val"]  # what it is calibrated on is not what it is judged by; never test
+    contract = Contract("crops", ("logits", "gates", "embedding"))
+    faster: tuple[Precision, ...] = ("fp16", "int8")
+    for precision in faster:
+        session = open_pack(pack, contract, Choice(provider="cpu", precision=precision))
+        assert session.ref.sha256 == pack.manifest.files[precision].sha256
+    assert open_pack(pack, contract, Choice(provider="cpu")).ref.precision == "int8"
