@@ -28,7 +28,7 @@ UNITS = {"MiB": MEBIBYTE, "million": 1_000_000, "hour": 3600}
 def test_every_route_is_there(tmp_path: Path) -> None:
     schema = build_app(Settings(data=tmp_path)).openapi()
     for path, methods in schema["paths"].items():
-        told = path.replace("{claim_id}", "{id}").replace("{photo_id}", "{pid}")
+        told = path.replace("{claim_id}", "{id}").replace("{photo_id}", "{pid}").replace("{finding_id}", "{fid}")
         for method in methods:
             assert f"`{method.upper()} {told}`" in PAGE
 

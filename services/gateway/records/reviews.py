@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import CursorResult, Select, func, insert, or_, select, update
+from sqlalchemy import Select, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -148,7 +147,7 @@ class ReviewStore:
     ) -> tuple[Opened, Review]:
         """Write a decision, and the claim's summary as it is with it. Raises NoCase, Changed, Held."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case(session, tenant, finding_id, lock=True)
+            case = await _case_alone(session, tenant, finding_id)
             _refuse_if_changed(case, version, "open")
             _refuse_if_held(case, lease, now_ms())
             review = Review(
@@ -177,7 +176,7 @@ class ReviewStore:
     ) -> tuple[Opened, Review]:
         """Take the standing decision back and hold the case for another one. Raises NoCase, Changed."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case(session, tenant, finding_id, lock=True)
+            case = await _case_alone(session, tenant, finding_id)
             _refuse_if_changed(case, version, "done")
             review = (await session.execute(select(Review).where(Review.id == case.review_id))).scalar_one()
             review.undone_at, review.undone_by = now_ms(), holder
@@ -221,14 +220,24 @@ class ReviewStore:
             return (await session.execute(query)).scalars().all()
 
     @whole
-    async def settled(self, review_id: str, wish: str, memory: str, note: str | None = None) -> bool:
-        """Note what the memory did; False where another thing is wished from it by now."""
+    async def lesson(self, review_id: str) -> str | None:
+        """What the memory has to do about a decision, or has done; None where the decision is erased."""
+        async with self._reading.connect() as connection:
+            return (await connection.execute(_lesson(review_id))).scalar_one_or_none()
+
+    @whole
+    async def settled(self, review_id: str, wish: str, memory: str, note: str | None = None) -> str | None:
+        """Note what the memory did, unless something else is wished by now; answers what stands then."""
         changes = {"memory": memory, "memory_note": note}
         async with self._writing.begin() as connection:
-            done: CursorResult[Any] = await connection.execute(
+            await connection.execute(
                 update(Review).where(Review.id == review_id, Review.memory == wish).values(changes)
             )
-            return done.rowcount == 1
+            return (await connection.execute(_lesson(review_id))).scalar_one_or_none()
+
+
+def _lesson(review_id: str) -> Select[str]:
+    return select(Review.memory).where(Review.id == review_id)
 
 
 def _session(connection: AsyncConnection) -> AsyncSession:
@@ -246,6 +255,18 @@ async def _case(session: AsyncSession, tenant: str, finding_id: str, *, lock: bo
     if case is None:
         raise NoCase(finding_id)
     return case
+
+
+async def _case_alone(session: AsyncSession, tenant: str, finding_id: str) -> ReviewCase:
+    """The case, while nobody else decides on the same claim: each decision sees all others in the summary it makes.
+
+    The claim is locked before anything of it, as when it is erased, so that no two wait for each other; and not its
+    key, which every row that refers to it shares.
+    """
+    claim = select(Claim.id).join(ReviewCase, ReviewCase.claim_id == Claim.id)
+    claim = claim.where(ReviewCase.finding_id == finding_id, ReviewCase.tenant == tenant)
+    await session.execute(claim.with_for_update(key_share=True, of=Claim))
+    return await _case(session, tenant, finding_id, lock=True)
 
 
 def _refuse_if_changed(case: ReviewCase, version: int, state: str) -> None:
@@ -285,8 +306,6 @@ async def _opened(session: AsyncSession, case: ReviewCase) -> Opened:
 
 async def _concluded(session: AsyncSession, case: ReviewCase, review: Json | None, summarise: Summarise) -> Opened:
     """The finding with or without a decision, and the claim's summary made from all of its findings."""
-    # The claim's row is locked first: two decisions on one claim at once each see the other's finding.
-    await session.execute(select(Claim.id).where(Claim.id == case.claim_id).with_for_update())
     await session.execute(update(Finding).where(Finding.id == case.finding_id).values(review=review))
     opened = await _written(session, case)
     summary = summarise(opened.claim)

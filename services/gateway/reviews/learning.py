@@ -28,6 +28,7 @@ from services.gateway.reviews.crops import Crops
 log = structlog.get_logger(__name__)
 
 _PATIENCE_S = 5.0  # of a person who has decided; later tries have all the time
+_WISHES = ("wanted", "unwanted")
 
 
 class Learning:
@@ -45,29 +46,34 @@ class Learning:
 
         A decision and its undoing may be on their way together: they take turns, and the last wish is what counts.
         """
-        if review.memory not in ("wanted", "unwanted"):
+        if review.memory not in _WISHES:
             return review
-        wish, note = review.memory, None
-        turn = self._turns.setdefault(review.id, asyncio.Lock())
-        try:
-            async with turn:
+        async with self._turns.setdefault(review.id, asyncio.Lock()):
+            wish = await self._reviews.lesson(review.id)
+            if wish in _WISHES:
                 with bound(replace(current(), deadline=time.monotonic() + _PATIENCE_S)):
-                    if wish == "wanted":
-                        note = await self._remember(review)
-                        outcome = "kept"
-                    else:
-                        await self._forget(review)
-                        outcome = "gone"
+                    await self._follow(review, wish)
+            else:
+                review.memory = wish or "gone"
+        return review
+
+    async def _follow(self, review: Review, wish: str) -> None:
+        note = None
+        try:
+            if wish == "wanted":
+                note, outcome = await self._remember(review), "kept"
+            else:
+                await self._forget(review)
+                outcome = "gone"
         except Problem as problem:
             if problem.status >= 500:
                 log.warning("the memory follows later", review=review.id, detail=problem.detail)
-                return review
-            outcome, note = ("refused" if wish == "wanted" else "gone"), problem.detail
-        if not await self._reviews.settled(review.id, wish, outcome, note) and outcome == "kept":
-            await self._forget(review)  # it was undone elsewhere, where nothing was found to be forgotten yet
-            return review
-        review.memory, review.memory_note = outcome, note
-        return review
+                return
+            outcome, note = ("refused" if wish == "wanted" else "gone"), problem.detail[:500]
+        stands = await self._reviews.settled(review.id, wish, outcome, note)
+        if outcome == "kept" and stands != "kept":
+            await self._forget(review)  # undone elsewhere meanwhile, where there was nothing to be forgotten yet
+        review.memory, review.memory_note = stands or "gone", note
 
     async def similar(self, opened: Opened, *, k: int) -> list[tuple[Neighbour, str | None]]:
         """The nearest past cases, each with the finding that shows it where it is the tenant's own. Raises Problem."""
@@ -91,7 +97,7 @@ class Learning:
         while True:
             try:
                 for review in await self._reviews.unsettled():
-                    if (await self.settle(review)).memory in ("wanted", "unwanted"):
+                    if (await self.settle(review)).memory in _WISHES:
                         break  # the memory is away; the others would only wait for it too
             except (SQLAlchemyError, OSError) as error:
                 log.warning("decisions wait for the records", error=type(error).__name__)
