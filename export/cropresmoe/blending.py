@@ -38,7 +38,7 @@ class Blend:
         w = np.exp((d[:, :1] - d) / self.sharpness)
         votes = np.zeros_like(p_model)
         np.add.at(votes, (np.arange(len(d))[:, None], y), w)
-        return self.lam * p_model + (1 - self.lam) * votes / votes.sum(1, keepdims=True)
+        return np.asarray(self.lam * p_model + (1 - self.lam) * votes / votes.sum(1, keepdims=True))
 
 
 def cross_fitted(logits: Floats, labels: Ints, group: Ints, taught: NDArray[np.bool_]) -> Floats:

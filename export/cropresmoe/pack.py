@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -19,15 +20,19 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from export.convert.to_onnx import run, to_onnx
-from export.cropresmoe.calibrate import Projection, fit_projection, fit_vote, neighbours
-from export.cropresmoe.dataset import Cut, load_crops
-from export.cropresmoe.evaluate import metrics
+from export.cropresmoe.blending import KS, tune
+from export.cropresmoe.calibrate import K, Projection, fit_projection, fit_vote, neighbours
+from export.cropresmoe.config import cutting
+from export.cropresmoe.dataset import load_crops
+from export.cropresmoe.evaluate import markdown_table, metrics
 from export.cropresmoe.model import CropResMoE
 from export.cropresmoe.runs import load_run
 from export.cropresmoe.train import predict
+from export.data.coco import Photo, read_coco
 from export.labels import load_labels
 from export.sources import damage_sources
 from export.statistics import fit_temperature
+from export.training import commands_error
 from services.common.serving.modelpack import Input, Manifest, load_pack, write_pack
 from services.common.vision.vote import calibrated
 
@@ -93,6 +98,13 @@ def memory_file(
     )
 
 
+def same_group(queries: list[Photo], memory: list[Photo]) -> NDArray[np.bool_]:
+    """[n, m]: whether two crops are of one photo, or of photos that show the same thing."""
+    q, m = ([p.group if p.group is not None else str(p.path) for p in photos] for photos in (queries, memory))
+    number = {name: i for i, name in enumerate(dict.fromkeys([*q, *m]))}
+    return np.asarray(np.array([number[x] for x in q])[:, None] == np.array([number[x] for x in m])[None])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Turn a training run into a classifier pack and a memory pack.")
     parser.add_argument("--run", type=Path, required=True)
@@ -102,25 +114,45 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="serve crops at this side instead of the training size")
     parser.add_argument("--split", default="test", help="the split whose numbers the manifest states")
     parser.add_argument("--all-licences", action="store_true", help="the run was trained with --all-licences")
-    args = parser.parse_args()
+    with commands_error():
+        print(make(parser.parse_args()))
+
+
+def make(args: argparse.Namespace) -> str:
+    """Write both packs; answers the table of what was measured. Every file is checked before the first photo is cut."""
     labels = load_labels()
-    vocabulary = labels.vocabulary
-    classes = list(vocabulary.classes)
+    classes = list(labels.vocabulary.classes)
     model, config = load_run(args.run, classes)
-    cut = Cut(args.size or config.size, config.context)
-    train, _ = load_crops(args.data, "train", labels, cut, all_licences=args.all_licences, wide=False)
-    val, _ = load_crops(args.data, "val", labels, cut, wide=False)
+    cut, protocol = cutting(config)
+    cut = replace(cut, size=args.size or cut.size)
+    for split in ("train", "val", args.split):
+        read_coco(args.data / "damage" / f"{split}.json", categories=labels.sources[protocol.source])
+    train, train_photos = load_crops(
+        args.data, "train", labels, cut, protocol=protocol, all_licences=args.all_licences, wide=False
+    )
+    val, val_photos = load_crops(args.data, "val", labels, cut, protocol=protocol, wide=False)
     taught = np.bincount(train.labels, minlength=len(classes)) > 0
     _, _, features = predict(model, torch.from_numpy(train.served), 32)
     val_logits, _, val_features = predict(model, torch.from_numpy(val.served), 32)
+    logits = val_logits.double().numpy()
     projection = fit_projection(features.numpy())
-    temperature = fit_temperature(val_logits.double().numpy(), val.labels, taught)
+    temperature = fit_temperature(logits, val.labels, taught)
     memory, queries = projection(features.numpy()), projection(val_features.numpy())
-    p = calibrated(val_logits.double().numpy(), temperature, taught)
-    distance, index = neighbours(queries, memory)
-    within, _ = neighbours(memory, memory, k=1, same=train.image[:, None] == train.image[None])
     tau, lam = 0.6, 0.7  # the paper's
-    fitted = fit_vote(p, val.labels, distance, train.labels[index], len(classes), tau=tau, lam=lam, within=within[:, 0])
+    distance, index = neighbours(queries, memory, k=max(KS), same=same_group(val_photos, train_photos))
+    within, _ = neighbours(memory, memory, k=1, same=same_group(train_photos, train_photos))
+    voters = train.labels[index]
+    fitted = fit_vote(
+        calibrated(logits, temperature, taught),
+        val.labels,
+        distance[:, :K],
+        voters[:, :K],
+        len(classes),
+        tau=tau,
+        lam=lam,
+        within=within[:, 0],
+    )
+    tuned = tune(logits, val.labels, val.image, distance, voters, taught=taught, names=classes, tau=tau)
     preprocessing: dict[str, object] = {"size": cut.size, "context": cut.context, "resize": cut.resize}
     manifest = Manifest(
         name="cropresmoe",
@@ -129,7 +161,7 @@ def main() -> None:
         created=date.today().isoformat(),
         licence="Apache-2.0 for the code and the initial weights; for the photos' rights see data",
         notes=NOTES,
-        vocabulary=vocabulary,
+        vocabulary=labels.vocabulary,
         names_hash="",
         supported={"classes": [c for c, known in zip(classes, taught, strict=True) if known]},
         input=Input(height=cut.size, width=cut.size, resize=cut.resize, context=cut.context),
@@ -141,6 +173,7 @@ def main() -> None:
             "lambda": lam,
             "sharpness": fitted.sharpness,
             "max_distance": round(fitted.max_distance, 4),
+            **tuned.thresholds(),
         },
         max_batch=8,
         files={},
@@ -152,11 +185,11 @@ def main() -> None:
     rows = memory_file(memory, train.labels, train.size, train.image)
     remembered = manifest.model_copy(update={"name": "memory", "task": "memory", "notes": MEMORY_NOTES})
     memory_pack = write_pack(args.out / "memory" / args.version, remembered, {"memory": rows})
-    measured, page = metrics(pack, memory_pack, args.data, args.split)
+    measured = metrics(pack, memory_pack, args.data, args.split, protocol=protocol).metrics
     files = {name: pack.read(name) for name in pack.manifest.files}
     write_pack(place, manifest.model_copy(update={"metrics": measured}), files)
     load_pack(place)
-    print(page)
+    return "\n".join(markdown_table(measured))
 
 
 NOTES = (
