@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
+
+_ALEMBIC = threading.Lock()  # it keeps the running migration in globals, and in one process two services start at once
 
 
 def config(scripts: Path) -> Config:
@@ -29,4 +32,5 @@ def upgrade(connection: Connection, scripts: Path) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
     prepared = config(scripts)
     prepared.attributes["connection"] = connection
-    command.upgrade(prepared, "head")
+    with _ALEMBIC:
+        command.upgrade(prepared, "head")
