@@ -90,7 +90,7 @@ def walk(segment: Pack, classify: Pack, photos: list[tuple[Truth, Photo]], label
                 truth.pixels, boxes, size=cls.input.height, resize=cls.input.resize, context=cls.input.context
             )
             opinions = calibrated(classifier.run(["logits"], {"crops": crops})[0], cls.temperature, supported)
-        masks = _on_grid([m for _, m in truth.damages], outputs["mask_logits"].shape[1] * 2)
+        masks = on_grid([m for _, m in truth.damages], outputs["mask_logits"].shape[1] * 2)
         iou = mask_iou(masks, np.array([d.mask for d in damages]).reshape(-1, *masks.shape[1:]))
         for row, annotation in enumerate(photo.annotations):
             hit = iou.shape[1] > 0 and float(iou[row].max()) >= FOUND
@@ -110,7 +110,8 @@ def walk(segment: Pack, classify: Pack, photos: list[tuple[Truth, Photo]], label
     return tally
 
 
-def _on_grid(masks: list[NDArray[np.bool_]], grid: int) -> NDArray[np.bool_]:
+def on_grid(masks: list[NDArray[np.bool_]], grid: int) -> NDArray[np.bool_]:
+    """Masks of any size as bool [n, grid, grid]."""
     return np.array(
         [resize(np.repeat(m[..., None], 3, 2).astype(np.uint8) * 255, grid, grid)[..., 0] > 127 for m in masks]
     )

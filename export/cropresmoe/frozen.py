@@ -35,6 +35,7 @@ GRID = (
     *((0.25, g) for g in (5.0, 3.0, 2.0, 1.0)),
 )  # the paper's Table III
 SEEDS = 3
+COMMAND = "python -m export.cropresmoe.frozen --data DATA"
 
 
 def frozen_rows(args: argparse.Namespace, labels: Labels, train: Features, test: Features) -> list[Result]:
@@ -55,9 +56,9 @@ def frozen_rows(args: argparse.Namespace, labels: Labels, train: Features, test:
                 table="frozen",
                 name=f"{args.backbone} frozen, {name}",
                 samples="every box",
-                training=f"{len(train.labels)} crops, head only, 24 epochs, {seconds:.0f} s on cached features",
+                training=f"{len(train.labels)} crops at {args.size} px, head only, {seconds:.0f} s on cached features",
                 split=args.split,
-                command=f"python -m export.cropresmoe.frozen --data DATA --backbone {args.backbone}",
+                command=f"{COMMAND} --backbone {args.backbone} --size {args.size}",
             )
         )
     return rows
@@ -79,7 +80,7 @@ def unfrozen_row(args: argparse.Namespace, labels: Labels) -> Result:
         samples="every box",
         training=f"whole net, {config.minutes:g} minutes, {config.size} px",
         split=args.split,
-        command="python -m export.cropresmoe.frozen --data DATA --run RUN",
+        command=f"{COMMAND} --run RUN",
     )
 
 
@@ -100,9 +101,9 @@ def grid_rows(args: argparse.Namespace, labels: Labels, train: Features, found: 
                 table="focal",
                 name=f"alpha {alpha:g}, gamma {gamma:g}",
                 samples="every box",
-                training=f"{len(train.labels)} crops, head on frozen {args.backbone}, 24 epochs, mean of {SEEDS} seeds",
+                training=f"head on frozen {args.backbone}, {len(train.labels)} crops at {args.size} px, {SEEDS} seeds",
                 split=args.grid_split,
-                command=f"python -m export.cropresmoe.frozen --data DATA --backbone {args.backbone} --grid",
+                command=f"{COMMAND} --backbone {args.backbone} --size {args.size} --grid",
             )
         )
     return rows
