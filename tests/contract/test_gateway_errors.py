@@ -210,6 +210,11 @@ async def test_an_unknown_method_is_a_problem(http: httpx2.AsyncClient, method: 
     problem(await http.request(method, path), 405, "method-not-allowed")
 
 
+async def test_a_405_lists_every_method_of_the_address(http: httpx2.AsyncClient) -> None:
+    assert (await http.put("/v1/claims")).headers["Allow"] == "GET, HEAD, POST"
+    assert (await http.get("/v1/photos:check")).headers["Allow"] == "POST"
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil", "", "["]
 )

@@ -81,13 +81,16 @@ def _route(scope: Scope) -> str:
 class BodyLimitMiddleware:
     """Refuse a body that is too large (413) or arrives too slowly (408), announced or not.
 
-    Starlette's own limiter answers in plain text; this one answers with problem documents.
+    Too slowly is nothing for `idle_s`, or less than `least_rate` bytes a second over all: whoever sends a byte now and
+    then must not hold a place in the queue for hours. Starlette's own limiter answers in plain text; this one answers
+    with problem documents.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, idle_s: float = 30) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, idle_s: float = 30, least_rate: float = 8 * 1024) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.idle_s = idle_s
+        self.least_rate = least_rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -98,16 +101,24 @@ class BodyLimitMiddleware:
             await self._refuse(self._too_large(), scope, receive, send)
             return
         seen, complete, answering = 0, False, False
+        waited = 0.0  # for the client: what we spend on what has come is not its fault
         refusal: Problem | None = None
 
         async def counted() -> Message:
-            nonlocal seen, complete, refusal
+            nonlocal seen, complete, refusal, waited
             if complete:  # what is waited for now is the client's leaving, and that may take its time
                 return await receive()
+            # What has come buys time for more: the first `idle_s` are everybody's, then the rate counts.
+            left = self.idle_s + seen / self.least_rate - waited
+            asked = time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), self.idle_s)
+                message = await asyncio.wait_for(receive(), min(self.idle_s, left))
+                waited += time.monotonic() - asked
             except TimeoutError:
-                refusal = BodyTimeout(f"No byte of the body came for {self.idle_s:g} s. Send it again.")
+                refusal = BodyTimeout(
+                    f"Nothing of the body came for {self.idle_s:g} s, or less than {self.least_rate / 1024:g} KiB a "
+                    "second over all. Send it again over a better connection, or send smaller photos."
+                )
                 raise refusal from None
             seen += len(message.get("body", b""))
             complete = not message.get("more_body", False)

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from services.common.serving import errors
 from services.common.serving.context import current
@@ -100,8 +101,20 @@ def _sentence(found: Sequence[Mapping[str, object]]) -> str:
 async def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):  # nobody is left to read this; the number is for our own log
         return Response(status_code=499)
-    kept = error.headers if isinstance(error, HTTPException) else None  # Allow, WWW-Authenticate
+    kept = error.headers if isinstance(error, HTTPException) else None  # WWW-Authenticate
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        kept = {"Allow": ", ".join(_methods(request))}
     return response(from_exception(error), request.url.path, kept)
+
+
+def _methods(request: Request) -> list[str]:
+    """What the address knows (RFC 9110, section 10.2.1). The framework names one route's methods, of several."""
+    known = []
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+        asked = {**request.scope, "method": "GET" if method == "HEAD" else method}  # see HeadMiddleware
+        if any(route.matches(asked)[0] is Match.FULL for route in request.app.routes):
+            known.append(method)
+    return known
 
 
 def install(app: FastAPI) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from services.common.serving.server import Server
 from services.common.serving.settings import ServiceSettings
+from services.common.serving.slowloris import Protocol
 from services.common.serving.telemetry import configure_logging
 
 DRAIN_S = 30  # longest wait for requests in flight after SIGTERM; compose allows 45 s before it kills
@@ -52,7 +53,7 @@ def configuration(app: ASGIApp, settings: ServiceSettings) -> uvicorn.Config:
         access_log=False,  # the middleware writes one line per request, without paths or queries
         server_header=False,
         date_header=True,
+        http=Protocol,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=DRAIN_S,
-        h11_max_incomplete_event_size=64 * 1024,
     )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from fastapi import Request, UploadFile
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.serving.app import create_app
 from services.common.serving.clients import in_process
@@ -130,3 +130,19 @@ async def test_waiting_for_the_client_to_leave_may_take_its_time() -> None:
 
     limit = BodyLimitMiddleware(waits, max_bytes=LIMIT, idle_s=0.02)
     await limit({"type": "http", "method": "POST", "path": "/", "headers": []}, receive, send)
+
+
+async def test_a_body_that_trickles_is_let_go_although_it_never_pauses() -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b"x"
+            await asyncio.sleep(0.02)
+
+    async def reads(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    limited = BodyLimitMiddleware(reads, max_bytes=LIMIT, idle_s=0.2, least_rate=1000)
+    async with in_process(limited) as http:
+        answer = await http.post("/", content=trickle())
+    assert answer.status_code == 408 and answer.json()["type"].endswith("body-timeout")
