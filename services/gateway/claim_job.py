@@ -11,7 +11,7 @@ from services.common.jobs.worker import GiveWay, Later
 from services.common.serving.context import RequestContext, bound
 from services.common.serving.errors import NotFound, Problem
 from services.common.vision.photo import PhotoError
-from services.gateway import failures, present, schemas
+from services.gateway import failures, measures, present, schemas
 from services.gateway.assessment.pipeline import assess
 from services.gateway.assessment.route import summarise
 from services.gateway.records import models
@@ -136,8 +136,10 @@ async def _finish(runtime: Runtime, claim_id: str, attempt: int) -> None:
     failed = [photo for photo in photos if photo.status == "failed"]
     if len(failed) == len(photos):
         await runtime.claims.finish(claim_id, attempt, summary=None, error=_no_photo(failed))
+        measures.claim_ended(claim_id, "failed", photos)
     else:
         await runtime.claims.finish(claim_id, attempt, summary=summarise(photos), partial=bool(failed))
+        measures.claim_ended(claim_id, "partial" if failed else "succeeded", photos)
 
 
 def _no_photo(failed: list[schemas.Photo]) -> schemas.Error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from services.common.jobs.payload import CLAIMS
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.signals import Signals
 from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpSegmenter, over_network
+from services.gateway import measures
 from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.policy import Policy
 from services.gateway.callers import Callers
@@ -83,7 +85,7 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
         models = clients or await _over_network(settings, stack)
         reviews = ReviewStore(database)
         crops = Crops(photos, models.classifier, max_pixels=settings.max_photo_pixels)
-        yield Runtime(
+        runtime = Runtime(
             settings=settings,
             policy=policy(settings),
             clients=models,
@@ -109,6 +111,13 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             checks=Turnstile(2, 16),  # some milliseconds each
             analyses=Turnstile(2, 4),  # as long as a claim's photo each
         )
+        stack.push_async_callback(_ended, asyncio.create_task(measures.keep(runtime), name="measures"))
+        yield runtime
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def policy(settings: Settings) -> Policy:

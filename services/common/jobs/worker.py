@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from services.common.jobs.connection import PREFIX, listening
 from services.common.jobs.turns import Turns, remaining
+from services.common.serving.telemetry import JOBS_PUT_OFF, JOBS_RECLAIMED
 
 log = structlog.get_logger(__name__)
 
@@ -147,7 +148,7 @@ class JobWorker:
         )
         worker.on("failed", self._failed)
         worker.on("error", lambda error, *_: log.warning("queue error", error=str(error)))
-        worker.on("stalled", lambda job_id: log.warning("taking over a stalled job", job=job_id))
+        worker.on("stalled", _taken_over)
         return worker, Turns(redis, self._name)
 
     async def _process(self, job: Job, token: str) -> None:
@@ -160,6 +161,7 @@ class JobWorker:
             await self._put_back(job, token, turn)
             raise DelayedError from given
         except Later as put_off:
+            JOBS_PUT_OFF.inc()
             log.info("job put off", job=job.id, seconds=put_off.seconds, why=str(put_off))
             await job.moveToDelayed(round((time.time() + put_off.seconds) * 1000), token)
             raise DelayedError from put_off
@@ -182,3 +184,8 @@ class JobWorker:
     async def _report(self, job: Any, error: Exception) -> None:
         if await job.getState() == "failed":  # and not waiting for another attempt
             await self._on_dead(job.data, str(error) or type(error).__name__)
+
+
+def _taken_over(job_id: str, *_: object) -> None:
+    JOBS_RECLAIMED.inc()
+    log.warning("taking over a stalled job", job=job_id)

@@ -54,7 +54,7 @@ class Session:
 
     def __init__(self, rung: Rung, plan: Plan, *, pack: Pack, example: NDArray[np.uint8], precision: Precision) -> None:
         """Opens the smallest batch size, or every one where they share a session. Raises ProviderUnavailable."""
-        self._rung, self._plan = rung, plan
+        self._rung, self._plan, self._name = rung, plan, pack.manifest.name
         self._example = example  # uint8 [1, h, w, 3], a row it is known to answer
         self._pads = rung.gpu  # engines and kernels are tuned per batch size there; on a CPU padding is only work
         self.buckets = buckets(plan.max_batch)
@@ -88,7 +88,7 @@ class Session:
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             if len(rows) == 1 or not _OUT_OF_MEMORY.search(str(error)):
                 raise
-            telemetry.SHED.labels(self.ref.name, "out_of_memory").inc()
+            telemetry.SHED.labels(self._name, "out_of_memory").inc()
             _log.warning("no memory for a batch; it runs in halves", model=self.ref.name, rows=len(rows))
             half = (len(rows) + 1) // 2
             first, second = self.run(rows[:half]), self.run(rows[half:])
@@ -97,7 +97,8 @@ class Session:
     def _run(self, rows: NDArray[np.uint8]) -> Outputs:
         n = len(rows)
         bucket = next(b for b in self.buckets if b >= n)
-        if self._pads and bucket > n:
+        if self._pads:
+            telemetry.BATCH_PADDING.labels(self._name).observe((bucket - n) / bucket)
             rows = np.concatenate([rows, np.zeros((bucket - n, *rows.shape[1:]), np.uint8)])
         found = self._opened(bucket).run(self._names, {self._plan.input_name: rows})
         outputs = {name: np.asarray(array[:n]) for name, array in zip(self._names, found, strict=True)}
@@ -110,7 +111,11 @@ class Session:
         """ONNX Runtime's session for a batch size: one for all of them, or with its own engine each."""
         if bucket not in self._inner:
             plan = replace(self._plan, max_batch=bucket) if self._rung.engines else self._plan
+            started = time.perf_counter()
             opened = providers.open_session(self._rung, plan)
+            if self._rung.engines:
+                spent = time.perf_counter() - started
+                telemetry.ENGINE_BUILD_SECONDS.labels(self._name, str(bucket)).set(spent)
             self._inner |= {size: opened for size in ((bucket,) if self._rung.engines else self.buckets)}
         return self._inner[bucket]
 

@@ -22,9 +22,24 @@ STAGE_SECONDS = Histogram(
     "claimsight_stage_seconds", "Time per stage of the work", ["service", "stage"], buckets=_STAGE_BUCKETS
 )
 BATCH_SIZE = Histogram("claimsight_batch_size", "Rows per model run", ["service"], buckets=(1, 2, 4, 8, 16, 32))
+BATCH_PADDING = Histogram(
+    "claimsight_batch_padding_ratio", "Share of a run that is padding", ["model"], buckets=(0, 0.125, 0.25, 0.375, 0.5)
+)
+ENGINE_BUILD_SECONDS = Gauge("claimsight_engine_build_seconds", "Time to open an engine", ["model", "bucket"])
 QUEUE_DEPTH = Gauge("claimsight_queue_depth", "Rows waiting for the device", ["service"])
 REJECTED = Counter("claimsight_rejected", "Work refused", ["service", "reason"])
 WEBHOOK_DELIVERIES = Counter("claimsight_webhook_deliveries", "Tries to deliver an event", ["event", "outcome"])
+QUEUE_OLDEST_SECONDS = Gauge("claimsight_queue_oldest_seconds", "Age of the oldest unfinished claim", ["lane"])
+UNFINISHED_CLAIMS = Gauge("claimsight_unfinished_claims", "Claims that are queued or in work")
+CLAIMS = Counter("claimsight_claims", "Claims that ended", ["outcome"])
+CLAIM_SECONDS = Histogram(
+    "claimsight_claim_seconds",
+    "From a claim's acceptance to its end",
+    buckets=(0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
+)
+PHOTOS = Counter("claimsight_photos", "Photos that ended", ["outcome"])
+JOBS_RECLAIMED = Counter("claimsight_jobs_reclaimed", "Jobs taken over from a worker that fell silent")
+JOBS_PUT_OFF = Counter("claimsight_jobs_put_off", "Times that a job was put back to wait for a service")
 MODEL_INFO = Gauge(
     "claimsight_model_info", "1 for the model that runs", ["service", "model", "sha", "precision", "provider"]
 )
@@ -85,6 +100,8 @@ def configure_logging(level: str = "info", log_format: str = "json") -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for chatty in ("httpx2", "httpcore2", "uvicorn.access"):  # a URL can hold what a log must not
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Libraries speak from warnings on, whatever the level: below that they tell URLs, and SQL with all it was given.
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    for ours in ("services", "uvicorn"):
+        logging.getLogger(ours).setLevel(level.upper())
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
