@@ -28,7 +28,7 @@ _PAGE = 10_000  # ids read at once
 _SEAL = "seal.json"
 # With these, HNSW finds the exact 8 nearest of 9,000 clustered 2048-d crops (recall 1.000). They are fixed when the
 # collection is made: changing ef_search later is accepted by ChromaDB 1.5 and has no effect until it is reopened.
-_HNSW = CreateHNSWConfiguration(space="cosine", max_neighbors=32, ef_construction=200, ef_search=200)
+HNSW = CreateHNSWConfiguration(space="cosine", max_neighbors=32, ef_construction=200, ef_search=200)
 
 
 class IndexUnusable(Exception):
@@ -73,7 +73,7 @@ class NeighbourIndex:
         generation.mkdir(parents=True)
         client = _client(generation)
         collection = client.create_collection(
-            _COLLECTION, embedding_function=None, metadata=dict(binding), configuration={"hnsw": _HNSW}
+            _COLLECTION, embedding_function=None, metadata=dict(binding), configuration={"hnsw": HNSW}
         )
         most = client.get_max_batch_size()
         rows = 0
@@ -89,7 +89,7 @@ class NeighbourIndex:
         return self._collection.count()
 
     def search(self, embeddings: NDArray[np.float32], k: int) -> list[list[str]]:
-        """Ids of the at most `k` nearest of each of float32 [n, d]; nearly always exactly those (see `_HNSW`)."""
+        """Ids of the at most `k` nearest of each of float32 [n, d]; nearly always exactly those (see `HNSW`)."""
         return self._collection.query(query_embeddings=embeddings, n_results=k, include=[])["ids"]
 
     def ids(self) -> list[str]:
