@@ -148,6 +148,7 @@ async function home() {
   $("start").hidden = false;
   $("claim").hidden = $("again").hidden = true;
   $("files").value = "";
+  ask("/v1/reviews/progress").then(({ body: day }) => { $("to-review").textContent = day.open ? `Review (${day.open})` : "Review"; }, () => {}); // a key may lack the scope
   const { body } = await ask("/v1/claims?page_size=6").catch(() => ({ body: { data: [] } }));
   $("recent").hidden = body.data.length === 0;
   $("recent-list").replaceChildren(...body.data.map((claim) => {

@@ -10,7 +10,7 @@ const HELP = [
 export function openHelp(dialog) {
   const on = localStorage.getItem("claimsight-keys") !== "off";
   dialog.replaceChildren(el("form", { method: "dialog" }, el("h2", { id: "help-title" }, "Keys"),
-    el("div", { class: "keys" }, HELP.map(([title, keys]) => el("section", {}, el("h3", {}, title), el("dl", {}, keys.map(([key, text]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, text)]))))),
+    el("div", { class: "keys" }, HELP.map(([title, keys]) => el("section", {}, el("h3", {}, title), el("dl", {}, keys.flatMap(([key, text]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, text)]))))),
     el("label", { class: "pick" }, el("input", { type: "checkbox", checked: on, onchange: (event) => localStorage.setItem("claimsight-keys", event.target.checked ? "on" : "off") }), "Single keys decide"),
     el("p", { class: "soft small" }, "The order: most informative first. The score is the mean of how unsure the second opinion is (entropy), how much it gives to another damage, and how far the nearest past case is. On the photo: wheel or pinch zooms, dragging moves."),
     el("div", { class: "buttons" }, el("button", { class: "primary", autofocus: true }, "Back to work"))));

@@ -66,16 +66,19 @@ function card(finding, light) {
   return el(
     "article",
     {
-      class: `card ${finding.route}`, id: finding.id, tabindex: 0, "aria-label": `${finding.title}, ${on}`,
+      class: `card ${finding.review?.action === "reject" ? "rejected" : finding.route}`, id: finding.id, tabindex: 0, "aria-label": `${finding.title}, ${on}`,
       onmouseenter: () => light(finding.id, true), onmouseleave: () => light(finding.id, false),
       onfocusin: () => light(finding.id, true), onfocusout: () => light(finding.id, false),
     },
     el(
       "header",
       {},
-      el("div", {}, el("h3", {}, finding.title, " ", badge(finding.route)), el("p", { class: "where" }, on)),
-      el("div", { class: "figure" }, percent(finding.title_confidence), " ", el("small", {}, "sure")),
+      el("div", {}, el("h3", {}, finding.title, " ", finding.review ? el("span", { class: "badge" }, CHECKED[finding.review.action]) : badge(finding.route)), el("p", { class: "where" }, on)),
+      !finding.review && el("div", { class: "figure" }, percent(finding.title_confidence), " ", el("small", {}, "sure")),
     ),
+    (finding.review || finding.route === "review") && el("p", { class: "person" },
+      finding.review && `${finding.review.reviewer ?? "Somebody"}, ${new Date(finding.review.at).toLocaleString()}. The models had said: ${words(finding.review.before.damage)}.`, " ",
+      el("a", { href: `/review?finding=${encodeURIComponent(finding.id)}` }, finding.review ? "Decide again" : "Review this finding")),
     finding.reasons.length > 0 && el("ul", { class: "reasons" }, finding.reasons.map((reason) => el("li", {}, reason.text))),
     el("ul", { class: "facts" }, facts(finding).map((fact) => el("li", {}, fact))),
     el(
@@ -100,6 +103,8 @@ function card(finding, light) {
     ),
   );
 }
+
+const CHECKED = { accept: "Confirmed", correct: "Corrected", reject: "Rejected" };
 
 const badge = (route) => el("span", { class: `badge ${route}` }, VERDICTS[route][1]);
 

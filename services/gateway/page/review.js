@@ -47,7 +47,13 @@ async function show(held) {
   view.frame(finding.box);
   $("live").textContent = `${finding.display} on ${finding.part?.display ?? "no known part"}. ${finding.reasons.map((reason) => reason.text).join(" ")}`;
   sharpen(held);
-  ask(held.links.similar).then(({ body }) => fill(held, similar(body.data)), (error) => fill(held, [el("p", { class: "soft" }, error.message)]));
+  recall(held);
+}
+
+/** Past cases like this. What was just decided is one already, so it is let in first. */
+async function recall(held) {
+  await Promise.all(desk.saving.values());
+  await ask(held.links.similar).then(({ body }) => fill(held, similar(body.data)), (error) => fill(held, [el("p", { class: "soft" }, error.message)]));
 }
 
 /** Lay the close-up, which is cut from the photo as it came, over the preview. */

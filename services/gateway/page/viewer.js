@@ -55,7 +55,7 @@ export class Viewer {
       for (const fake of this.focus ? [] : this.photo.lookalikes) box(fake.box, "fake", fake.display);
       for (const finding of this.photo.findings)
         for (const ring of finding.polygons) {
-          const shape = svg("polygon", { points: ring.map((point) => point.join()).join(" "), class: this.focus && this.focus !== finding.id ? "other" : finding.route, onclick: () => this.pick(finding.id) }, svg("title", {}, finding.title));
+          const shape = svg("polygon", { points: ring.map((point) => point.join()).join(" "), class: (this.focus ? this.focus !== finding.id : finding.review?.action === "reject") ? "other" : finding.route, onclick: () => this.pick(finding.id) }, svg("title", {}, finding.title));
           shape.dataset.finding = finding.id;
           layer.append(shape);
         }
