@@ -152,6 +152,7 @@ class Measured:
 
     metrics: list[Metric]
     answers: Answers
+    jittered: Answers  # on jittered boxes
     final: Floats  # [n, C], with the fallback
     outcome: list[str]  # accept, blended or review
 
@@ -209,7 +210,7 @@ def metrics(
     accepted = np.array([o != "review" for o in outcome])
     add("share decided without review", accepted, a.image)
     add("accuracy where decided without review", right[accepted], a.image[accepted])
-    return Measured(found, a, final, outcome)
+    return Measured(found, a, j, final, outcome)
 
 
 def _top_ece(p: Floats, labels: Ints) -> float:

@@ -16,7 +16,7 @@ from export.convert.compare import classifier as change_by_precision
 from export.cropresmoe import results
 from export.cropresmoe.cost import ARCHITECTURES, cost, latencies
 from export.cropresmoe.dataset import EVERY_BOX, Protocol, load_crops
-from export.cropresmoe.evaluate import Answers, answer, metrics, must_know, pack_cut, read_memory
+from export.cropresmoe.evaluate import answer, metrics, must_know, pack_cut, read_memory
 from export.cropresmoe.page import Page, interval, number
 from export.cropresmoe.predicted import predicted_crops
 from export.cropresmoe.sections import HEAD, calibration, classes, comparison, experts, fallback
@@ -41,7 +41,7 @@ def report(pack: Pack, memory: Pack, args: argparse.Namespace) -> str:
     experts(page, measured.answers, list(manifest.vocabulary.classes))
     calibration(page, measured, manifest)
     remembered = read_memory(memory, manifest)
-    sets = {"drawn boxes": measured.answers, "jittered boxes": jittered(pack, args, protocol)}
+    sets = {"drawn boxes": measured.answers, "jittered boxes": measured.jittered}
     if args.segmenter:
         crops, photos, labelled = predicted_crops(
             load_pack(args.segmenter), args.data, args.split, labels, pack_cut(manifest)
@@ -55,13 +55,6 @@ def report(pack: Pack, memory: Pack, args: argparse.Namespace) -> str:
     for table in ("ablation", "frozen", "focal"):
         comparison(page, table, [r for found in tables for r in found if r.table == table])
     return page.render()
-
-
-def jittered(pack: Pack, args: argparse.Namespace, protocol: Protocol) -> Answers:
-    crops, photos = load_crops(
-        args.data, args.split, load_labels(), pack_cut(pack.manifest), protocol=protocol, wide=False, jitter=0
-    )
-    return answer(pack, crops, photos)
 
 
 def precisions(page: Page, pack: Pack, args: argparse.Namespace) -> None:
