@@ -29,6 +29,7 @@ from services.gateway.routes import (
     keys,
     models,
     page,
+    rerun,
     reviews,
     usage,
     webhooks,
@@ -78,7 +79,7 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
             Middleware(CallersMiddleware),
         ],
     )
-    for routes in (intake, claims, events, instant, batches, models, keys, usage, reviews, webhooks, page):
+    for routes in (intake, claims, events, rerun, instant, batches, models, keys, usage, reviews, webhooks, page):
         app.include_router(routes.router)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(lost, _records_away)

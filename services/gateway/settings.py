@@ -57,6 +57,7 @@ class Settings(ServiceSettings):
 
     worker_concurrency: int = Field(2, ge=1, description="claims at once: one decodes while another is at a model")
     lock_seconds: float = Field(10, gt=0, description="a worker silent for so long loses its claim to another")
+    worker_deaths: int = Field(5, ge=1, description="a claim that outlives so many workers is given up at the next one")
     requeue_seconds: float = Field(15, gt=0, description="how often the records are compared with the queue")
     claim_patience_seconds: float = Field(3600, gt=0, description="how long a claim waits for a model service")
     drain_seconds: float = Field(25, gt=0, description="time for claims in flight when the worker is stopped")

@@ -31,6 +31,7 @@ class ClaimWorker:
             self._dead,
             concurrency=settings.worker_concurrency,
             lock_seconds=settings.lock_seconds,
+            deaths=settings.worker_deaths,
         )
         self._sender = Sender(runtime.webhooks, runtime.outbound)
         self._feeder = Feeder(runtime)

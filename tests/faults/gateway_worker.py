@@ -27,7 +27,7 @@ class _Telling(FakeSegmenter):
 
 async def main(folder: str, redis_url: str, delay_s: str) -> None:
     fakes = Fakes(segmenter=_Telling(delay_s=float(delay_s)))
-    async with opened(settings(Path(folder), redis_url, lock_seconds=1), fakes.clients) as runtime:
+    async with opened(settings(Path(folder), redis_url, lock_seconds=1, worker_deaths=2), fakes.clients) as runtime:
         worker = ClaimWorker(runtime)
         worker.start()
         print("started", flush=True)

@@ -48,6 +48,7 @@ async def soak(house: House, *, away_s: float, around_s: float) -> dict[str, obj
             "accepted": len(client.accepted),
             "of them before the wipe": accepted_before_wipe,
             "final states": dict(Counter(str(claim["status"]) for claim in ended)),
+            "errors": sorted({str(claim["error"]) for claim in ended if claim["error"]}),
             "answers to submissions while it was away": dict(refused),
             "refusals without Retry-After": client.rude,
             "connections that broke": client.broken,
@@ -59,12 +60,18 @@ async def soak(house: House, *, away_s: float, around_s: float) -> dict[str, obj
 
 
 async def _send(client: Client) -> None:
-    tasks: set[asyncio.Task[str | None]] = set()
-    while True:
-        task = asyncio.create_task(client.send_once())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        await asyncio.sleep(1 / _RATE)
+    """Until it is cancelled; what is on its way then still arrives."""
+    async with asyncio.TaskGroup() as group:
+        on_its_way: set[asyncio.Task[str | None]] = set()
+        try:
+            while True:
+                task = group.create_task(client.send_once())
+                on_its_way.add(task)
+                task.add_done_callback(on_its_way.discard)
+                await asyncio.sleep(1 / _RATE)
+        except asyncio.CancelledError:
+            if on_its_way:
+                await asyncio.wait(on_its_way)
 
 
 async def _probe(http: httpx2.AsyncClient, health: Health, seconds: float) -> None:

@@ -56,7 +56,7 @@ async def worker(folder: Path, redis_url: str, delay_s: float = 0) -> AsyncItera
 
 async def says(process: Process, word: str) -> None:
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):  # of which a free machine needs two
         while (line := await process.stdout.readline()).strip() != word.encode():
             assert line, "the worker ended"
 
@@ -156,7 +156,9 @@ async def test_a_claim_that_kills_its_workers_is_given_up_and_says_so(
                 doomed.kill()
         async with worker(tmp_path, server):
             claim = await end(http, where)
-    assert claim["status"] == "failed" and "several tries" in claim["error"]["detail"]
+            assert claim["status"] == "failed" and "several tries" in claim["error"]["detail"]
+            again = await http.post(f"{where}/rerun")  # its dead job does not stand in the way of another try
+            assert again.status_code == 202 and (await end(http, where))["status"] == "succeeded"
 
 
 class _Broken(Fakes):
@@ -231,3 +233,20 @@ async def test_a_claim_whose_results_cannot_be_used_still_ends(
 async def _opened(folder: Path, redis_url: str, fakes: Fakes | None = None) -> AsyncIterator[Runtime]:
     async with opened(settings(folder, redis_url), (fakes or Fakes()).clients) as runtime:
         yield runtime
+
+
+async def test_a_failed_claim_is_worked_on_again_under_its_own_id_once_what_failed_is_repaired(
+    tmp_path: Path, server: str, redis: Redis
+) -> None:
+    fakes = Fakes()
+    async with gateway(tmp_path, server, fakes, worker=False) as http, _opened(tmp_path, server, fakes) as runtime:
+        where = await send(http, photos=2)
+        claim_id = where.rpartition("/")[2]
+        assert (await http.post(f"{where}/rerun")).status_code == 409  # it has not failed
+        await claim_job.give_up(runtime, claim_id, "a driver was broken")
+        assert [each["id"] for each in (await http.get("/v1/claims?status=failed")).json()["data"]] == [claim_id]
+        again = await http.post(f"{where}/rerun")
+        assert again.status_code == 202 and again.json()["status"] == "queued" and again.json()["error"] is None
+        async with gateway(tmp_path, server, fakes):  # with a worker
+            claim = await end(http, where)
+    assert claim["status"] == "succeeded" and all(photo["findings"] for photo in claim["photos"])

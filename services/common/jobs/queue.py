@@ -47,6 +47,13 @@ class JobQueue:
         except (RedisError, OSError) as error:
             raise _unreachable() from error
 
+    async def forget(self, job_id: str) -> None:
+        """Take a job out of the queue, unless a worker has it: whatever that one writes is fenced by the records."""
+        try:
+            await self._queue.remove(job_id)
+        except (RedisError, OSError) as error:
+            raise _unreachable() from error
+
     async def depth(self) -> int:
         """How many jobs are not finished yet, running ones included."""
         try:

@@ -25,7 +25,6 @@ log = structlog.get_logger(__name__)
 
 OnDead = Callable[[dict[str, str], str], Awaitable[None]]
 
-_MAX_STALLS = 2  # a job that was running while three workers died is what kills them
 _CHECK_S = 1.0  # how often the queue is searched for jobs whose lock ran out: one short script for all workers together
 
 
@@ -72,7 +71,8 @@ class JobWorker:
 
     `on_dead` hears of every job that will not be tried again, with the reason. A killed worker's job is taken over
     once its lock has run out, which is looked for every second: `lock_seconds` and two seconds at the latest. The lock
-    of a job that runs is renewed every quarter to half of `lock_seconds`.
+    of a job that runs is renewed every quarter to half of `lock_seconds`. A job that was running while more than
+    `deaths` workers died, or were silent for so long, is dead itself: it may be what kills them.
     """
 
     def __init__(
@@ -84,12 +84,14 @@ class JobWorker:
         *,
         concurrency: int = 1,
         lock_seconds: float = 10,
+        deaths: int = 5,
     ) -> None:
         self._url = url
         self._name = name
         self._handler = handler
         self._on_dead = on_dead
         self._concurrency = concurrency
+        self._deaths = deaths
         self._lock_ms = int(lock_seconds * 1000)
         self._reports: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -142,7 +144,7 @@ class JobWorker:
                 "concurrency": self._concurrency,
                 "lockDuration": self._lock_ms,
                 "stalledInterval": int(_CHECK_S * 1000),
-                "maxStalledCount": _MAX_STALLS,
+                "maxStalledCount": self._deaths,
                 "runRetryDelay": 1000,
             },
         )

@@ -98,6 +98,10 @@ class BatchUnfinished(Problem):
     slug, title, status, retry_after = "batch-unfinished", "The batch is not finished yet", 409, 5
 
 
+class NotFailed(Problem):
+    slug, title, status = "not-failed", "The claim has not failed", 409
+
+
 class KeyLimit(Problem):
     slug, title, status = "key-limit", "The name has two live keys already", 409
 

@@ -274,6 +274,29 @@ class ClaimStore:
                 await outbox.announce(connection, claim_id)
             return done.rowcount == 1
 
+    @whole
+    async def reopen(self, claim_id: str) -> Share | None:
+        """Queue a failed claim once more, with those of its photos whose bytes are kept; None where it is not failed.
+
+        The only way back from a final status, and only for whoever runs the service.
+        """
+        async with self._writing.begin() as connection:
+            changed = await connection.execute(
+                update(Claim)
+                .where(Claim.id == claim_id, Claim.status == "failed")
+                .values(status="queued", attempt=Claim.attempt + 1, completed_at=None, error=None)
+                .returning(Claim.tenant, Claim.lane)
+            )
+            claim = changed.one_or_none()
+            if claim is None:
+                return None
+            photos: CursorResult[Any] = await connection.execute(
+                update(Photo)
+                .where(Photo.claim_id == claim_id, Photo.status == "failed", Photo.sha256.is_not(None))
+                .values(status="queued", error=None)
+            )
+            return Share(claim.tenant, photos.rowcount, batch=claim.lane == "batch")
+
     @asynccontextmanager
     async def _fenced(self, claim_id: str, attempt: int, changes: Json) -> AsyncIterator[AsyncConnection]:
         """A transaction that begins by proving (and, by the row's lock, keeping) that `attempt` is the latest."""
