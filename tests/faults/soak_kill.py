@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import httpx2
-from standardwebhooks import Webhook
 
 from tests.faults.clients import Client
 from tests.faults.house import House
@@ -33,7 +33,7 @@ async def soak(house: House, claims: int, *, seed: int, every_s: float | None = 
         receiving() as receiver,
         httpx2.AsyncClient(base_url=house.url, timeout=60, trust_env=False) as http,
     ):
-        secret = (await http.post("/v1/webhooks", json={"url": receiver.url})).json()["secret"]
+        (await http.post("/v1/webhooks", json={"url": receiver.url})).raise_for_status()
         seen = Seen()
         begun = time.monotonic()
         killing = asyncio.create_task(_kill(house, seen, random.Random(seed), every_s))
@@ -44,7 +44,7 @@ async def soak(house: House, claims: int, *, seed: int, every_s: float | None = 
             await asyncio.gather(killing, return_exceptions=True)
         seconds = time.monotonic() - begun
         await _all_told(receiver, claims)
-        told = _told(receiver, secret)
+        told = _told(receiver)
         return {**_states(house, ended, client), **_kills(house, seen), **told, "seconds": round(seconds, 1)}
 
 
@@ -132,11 +132,10 @@ def _kills(house: House, seen: Seen) -> dict[str, object]:
     }
 
 
-def _told(receiver: Receiver, secret: str) -> dict[str, object]:
+def _told(receiver: Receiver) -> dict[str, object]:
     events: defaultdict[str, set[str]] = defaultdict(set)
     for got in receiver.got:
-        event = Webhook(secret).verify(got.body, got.headers)
-        events[event["data"]["id"]].add(got.headers["webhook-id"])
+        events[json.loads(got.body)["data"]["id"]].add(got.headers["webhook-id"])
     return {
         "webhooks received": len(receiver.got),
         "claims told": len(events),
