@@ -16,7 +16,7 @@ _TENTH = 10  # come back when a tenth of the queue is free: at the first free pl
 
 
 @asynccontextmanager
-async def admitted(runtime: Runtime, caller: Caller) -> AsyncIterator[Bounds]:
+async def admitted(runtime: Runtime, caller: Caller, *, new_claim: bool = True) -> AsyncIterator[Bounds]:
     """Hold a place in the queue while an upload is read, and answer the bounds with which to accept it.
 
     Raises RateLimited and QueueFull, before a byte of the upload is read, with a Retry-After that was measured. What
@@ -28,7 +28,7 @@ async def admitted(runtime: Runtime, caller: Caller) -> AsyncIterator[Bounds]:
         sent = await runtime.usage.since(caller.tenant, today())
         if 0 < bounds.photos_per_day <= sent.photos:
             raise OverQuota("photos_per_day")
-        if 0 < bounds.open_claims <= await runtime.usage.open_claims(caller.tenant):
+        if new_claim and 0 < bounds.open_claims <= await runtime.usage.open_claims(caller.tenant):
             raise OverQuota("open_claims")
         async with runtime.queue.room():
             yield bounds

@@ -27,6 +27,7 @@ from services.gateway.routes import (
     instant,
     intake,
     keys,
+    lifecycle,
     models,
     page,
     rerun,
@@ -79,7 +80,21 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
             Middleware(CallersMiddleware),
         ],
     )
-    for routes in (intake, claims, events, rerun, instant, batches, models, keys, usage, reviews, webhooks, page):
+    for routes in (
+        intake,
+        claims,
+        lifecycle,
+        events,
+        rerun,
+        instant,
+        batches,
+        models,
+        keys,
+        usage,
+        reviews,
+        webhooks,
+        page,
+    ):
         app.include_router(routes.router)
     for lost in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(lost, _records_away)

@@ -16,7 +16,8 @@ from services.gateway.assessment.pipeline import assess
 from services.gateway.assessment.route import summarise
 from services.gateway.records import models
 from services.gateway.records.clock import now_ms
-from services.gateway.records.store import Outcome, StaleAttempt
+from services.gateway.records.store import MorePhotos, Outcome, StaleAttempt
+from services.gateway.reuse import basis, reused
 from services.gateway.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -88,11 +89,16 @@ async def _attempt(runtime: Runtime, claim_id: str, attempt: int, turn_ended: Ca
     elif unfinished:
         raise GiveWay
     else:
-        await _finish(runtime, claim_id, attempt)
+        try:
+            await _finish(runtime, claim_id, attempt)
+        except MorePhotos:
+            await _attempt(runtime, claim_id, attempt, turn_ended)
 
 
 async def _outcome(runtime: Runtime, claim: models.Claim, photo: models.Photo) -> Outcome:
     """One photo's findings or its own error. Raises Problem where a service cannot answer now."""
+    if known := await reused(runtime, claim, photo):
+        return known
     try:
         data = await runtime.photos.get_photo(photo.id)
     except LookupError:
@@ -110,6 +116,7 @@ async def _outcome(runtime: Runtime, claim: models.Claim, photo: models.Photo) -
         "parts": [part.model_dump() for part in found.parts],
         "lookalikes": [fake.model_dump() for fake in found.lookalikes],
         "models": {name: ref.model_dump() for name, ref in found.models.items()},
+        "basis": basis(runtime.policy),
     }
     return Outcome(found.width, found.height, tuple(found.findings), view, tuple(found.reasons), found.timings_ms)
 
@@ -128,17 +135,21 @@ async def _end(runtime: Runtime, claim_id: str, attempt: int, error: schemas.Err
     for photo in (await _load(runtime, claim_id)).photos:
         if photo.status == "queued":
             await runtime.claims.write_photo(claim_id, attempt, photo.id, Outcome(error=error))
-    await _finish(runtime, claim_id, attempt)
+    try:
+        await _finish(runtime, claim_id, attempt)
+    except MorePhotos:
+        await _end(runtime, claim_id, attempt, error)
 
 
 async def _finish(runtime: Runtime, claim_id: str, attempt: int) -> None:
     photos = [present.photo(row) for row in (await _load(runtime, claim_id)).photos]
     failed = [photo for photo in photos if photo.status == "failed"]
     if len(failed) == len(photos):
-        await runtime.claims.finish(claim_id, attempt, summary=None, error=_no_photo(failed))
+        await runtime.claims.finish(claim_id, attempt, summary=None, error=_no_photo(failed), of=len(photos))
         measures.claim_ended(claim_id, "failed", photos)
     else:
-        await runtime.claims.finish(claim_id, attempt, summary=summarise(photos), partial=bool(failed))
+        summary = summarise(photos)
+        await runtime.claims.finish(claim_id, attempt, summary=summary, partial=bool(failed), of=len(photos))
         measures.claim_ended(claim_id, "partial" if failed else "succeeded", photos)
 
 

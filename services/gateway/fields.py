@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, cast, get_args
+
+from pydantic import ValidationError
 
 from services.common.serving.errors import Unprocessable
+from services.gateway.schemas import Vehicle, View
 
 _REFERENCE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _MAX_DEPTH = 20
+VIEWS: tuple[View, ...] = get_args(View)
 
 
 def external_ref(text: bytes | None) -> str | None:
@@ -23,6 +27,30 @@ def external_ref(text: bytes | None) -> str | None:
     if not _REFERENCE.fullmatch(reference):
         raise Unprocessable("external_ref takes 1 to 200 printable characters in UTF-8")
     return reference
+
+
+def views(texts: list[bytes], photos: int) -> list[View | None]:
+    """What each photo shows. None at all is well; else one for each photo, empty where it is not known."""
+    if not texts:
+        return [None] * photos
+    names = [text.decode("utf-8", "replace").strip() for text in texts]
+    if len(names) != photos or any(name and name not in VIEWS for name in names):
+        raise Unprocessable(
+            f"Send one view for each photo, in their order, or none; each empty or one of {', '.join(VIEWS)}"
+        )
+    return [cast(View, name) if name else None for name in names]
+
+
+def vehicle(text: bytes | None) -> dict[str, Any] | None:
+    """Which vehicle it is, as far as the caller says."""
+    if text is None or not text.strip():
+        return None
+    try:
+        return Vehicle.model_validate_json(text).model_dump()
+    except ValidationError:
+        raise Unprocessable(
+            'vehicle takes a JSON object with any of make, model, year and vin (17 letters and digits): {"make": "VW"}'
+        ) from None
 
 
 def metadata(text: bytes | None) -> dict[str, Any]:

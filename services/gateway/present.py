@@ -17,7 +17,7 @@ def claim(row: models.Claim, *, place: int | None = None) -> schemas.Claim:
     shown = item(row)
     photos = [photo(each) for each in row.photos]
     if row.status in FINAL:  # a claim that was given up: its open photos share its fate and its reason
-        given_up = {"status": "failed", "error": shown.error}
+        given_up = {"status": "canceled" if row.status == "canceled" else "failed", "error": shown.error}
         photos = [each.model_copy(update=given_up) if each.status == "queued" else each for each in photos]
     return schemas.Claim(
         **shown.model_dump(),
@@ -39,12 +39,18 @@ def item(row: models.Claim) -> schemas.ClaimItem:
             "completed_at": None if row.completed_at is None else to_datetime(row.completed_at),
             "external_ref": row.external_ref,
             "metadata": row.annotations,
+            "vehicle": row.vehicle,
             "partial": row.partial,
             "summary": row.summary,
             "error": row.error,
-            "links": {"self": f"/v1/claims/{row.id}"},
+            "links": _links(row),
         }
     )
+
+
+def _links(row: models.Claim) -> dict[str, str]:
+    here = f"/v1/claims/{row.id}"
+    return {"self": here, **({"evidence": f"{here}/evidence"} if row.status in FINAL else {"cancel": f"{here}/cancel"})}
 
 
 def photo(row: models.Photo) -> schemas.Photo:
@@ -56,6 +62,8 @@ def photo(row: models.Photo) -> schemas.Photo:
         {
             "id": row.id,
             "status": row.status,
+            "view": row.angle,
+            "cached": row.view.get("cached", False),
             "sha256": row.sha256,
             "bytes": row.bytes,
             "width": row.width,

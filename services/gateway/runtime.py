@@ -23,8 +23,12 @@ from services.gateway.pictures import Pictures
 from services.gateway.quotas import Quotas, Rates
 from services.gateway.records.batch_work import BatchWork
 from services.gateway.records.batches import BatchStore
+from services.gateway.records.changes import Changes
 from services.gateway.records.database import Database
+from services.gateway.records.erasures import ErasureStore
+from services.gateway.records.idempotency import IdempotencyStore
 from services.gateway.records.keys import KeyStore
+from services.gateway.records.looks import Looks
 from services.gateway.records.reviews import ReviewStore
 from services.gateway.records.store import ClaimStore
 from services.gateway.records.usage import UsageStore
@@ -41,6 +45,10 @@ class Runtime:
     policy: Policy
     clients: Clients
     claims: ClaimStore
+    changes: Changes
+    erasures: ErasureStore
+    idempotency: IdempotencyStore
+    looks: Looks
     photos: PhotoStore
     pictures: Pictures
     keys: KeyStore
@@ -90,6 +98,10 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             policy=policy(settings),
             clients=models,
             claims=ClaimStore(database),
+            changes=Changes(database),
+            erasures=ErasureStore(database),
+            idempotency=IdempotencyStore(database),
+            looks=Looks(database),
             photos=photos,
             pictures=Pictures(photos, max_pixels=settings.max_photo_pixels),
             keys=keys,

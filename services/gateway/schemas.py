@@ -15,11 +15,27 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.common.serving.schemas import Box, Mask, ModelRef, Neighbour
 
 ClaimStatus = Literal["queued", "processing", "succeeded", "failed", "canceled", "expired"]
-PhotoStatus = Literal["queued", "succeeded", "failed"]
+PhotoStatus = Literal["queued", "succeeded", "failed", "canceled"]
 Route = Literal["auto", "review"]
 Size = Literal["small", "medium", "large"]
 Side = Literal["left", "right", "center"]
+View = Literal[
+    "front",
+    "front_left",
+    "left",
+    "rear_left",
+    "rear",
+    "rear_right",
+    "right",
+    "front_right",
+    "closeup",
+    "interior",
+    "vin",
+    "odometer",
+]
 Action = Literal["accept", "correct", "reject"]
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 
 
 class Api(BaseModel):
@@ -149,11 +165,22 @@ class Finding(Api):
     )
 
 
+class Vehicle(Api):
+    """The vehicle, as far as the caller says; nothing here is looked at."""
+
+    make: str | None = Field(None, min_length=1, max_length=100, pattern=_PRINTABLE)
+    model: str | None = Field(None, min_length=1, max_length=100, pattern=_PRINTABLE)
+    year: int | None = Field(None, ge=1886, le=2100, strict=True)
+    vin: str | None = Field(None, pattern=r"^[A-HJ-NPR-Z0-9]{17}$", description="ISO 3779, capital letters")
+
+
 class Photo(Api):
     """One photo of a claim. `width` and `height` are those of the upright photo as it was looked at."""
 
     id: str
     status: PhotoStatus
+    view: View | None = Field(None, description="What it shows, as the caller says")
+    cached: bool = Field(False, description="The same bytes were assessed before, and what was found then stands")
     sha256: str | None
     bytes: int
     width: int | None = None
@@ -208,6 +235,7 @@ class ClaimItem(Api):
     completed_at: datetime | None = None
     external_ref: str | None = None
     metadata: dict[str, Any] = {}
+    vehicle: Vehicle | None = None
     partial: bool = Field(description="Some photos failed and the rest was assessed")
     summary: Summary | None = None
     error: Error | None = None

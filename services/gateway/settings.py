@@ -55,6 +55,10 @@ class Settings(ServiceSettings):
         "crm.intern,10.1.0.0/16; everything else must be public and https",
     )
 
+    reuse: bool = Field(True, description="a tenant's same photo under the same models is not assessed twice")
+    retention_days: float = Field(0, ge=0, description="claims are erased so long after their end; 0: kept for ever")
+    sweep_seconds: float = Field(60, gt=0, description="how often it is looked for what is to be erased")
+
     worker_concurrency: int = Field(2, ge=1, description="claims at once: one decodes while another is at a model")
     lock_seconds: float = Field(10, gt=0, description="a worker silent for so long loses its claim to another")
     worker_deaths: int = Field(5, ge=1, description="a claim that outlives so many workers is given up at the next one")

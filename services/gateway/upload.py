@@ -7,6 +7,7 @@ end and dropped: it fails alone. Big photos lie in temporary files without a nam
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +27,8 @@ from services.common.serving.errors import (
 )
 
 PHOTOS = ("photos", "photos[]", "photo")  # one meaning, the spellings that form libraries send
-TEXTS = ("external_ref", "metadata")
+TEXTS = ("external_ref", "metadata", "vehicle")
+VIEW = "view"
 _MAX_TEXT = 16 * 1024  # bytes of a text field
 _IN_MEMORY = 1024 * 1024  # bytes of a photo before it moves to a temporary file
 
@@ -42,6 +44,9 @@ class Received:
     async def read(self) -> bytes:
         return await asyncio.to_thread(self._read)
 
+    async def sha256(self) -> str:
+        return await asyncio.to_thread(lambda: hashlib.sha256(self._read()).hexdigest())
+
     def _read(self) -> bytes:
         self.file.seek(0)
         return self.file.read()
@@ -51,6 +56,7 @@ class Received:
 class Upload:
     photos: list[Received] = field(default_factory=list)
     texts: dict[str, bytes] = field(default_factory=dict)
+    views: list[bytes] = field(default_factory=list)  # the n-th is of the n-th photo
 
 
 @asynccontextmanager
@@ -106,10 +112,11 @@ class _Form:
         self._disposition = ""
         self._photo: Received | None = None
         self._text = ""
+        self._view = False
         self._pending: list[tuple[Received, bytes]] = []
 
     def part_begins(self) -> None:
-        self._disposition, self._photo, self._text = "", None, ""
+        self._disposition, self._photo, self._text, self._view = "", None, "", False
 
     def header_name(self, data: bytes, start: int, end: int) -> None:
         self._header[0].extend(data[start:end])
@@ -130,12 +137,15 @@ class _Form:
             file = self._files.enter_context(tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
             self._photo = Received(file)
             self.upload.photos.append(self._photo)
+        elif name == VIEW and len(self.upload.views) < self._max_photos:
+            self._view = True
+            self.upload.views.append(b"")
         elif name in TEXTS and name not in self.upload.texts:
             self._text = name
             self.upload.texts[name] = b""
         else:
-            what = "is there twice" if name in TEXTS else "is not known"
-            raise Unprocessable(f"The field {name[:40]!r} {what}. Fields: photos (many), external_ref, metadata")
+            what = "is there too often" if name in (*TEXTS, VIEW) else "is not known"
+            raise Unprocessable(f"The field {name[:40]!r} {what}. Fields: photos and view (many), {', '.join(TEXTS)}")
 
     def data(self, data: bytes, start: int, end: int) -> None:
         if self._photo is not None:
@@ -148,6 +158,10 @@ class _Form:
             self.upload.texts[self._text] += data[start:end]
             if len(self.upload.texts[self._text]) > _MAX_TEXT:
                 raise PayloadTooLarge(f"The field {self._text} takes {_MAX_TEXT} bytes")
+        elif self._view:
+            self.upload.views[-1] += data[start:end]
+            if len(self.upload.views[-1]) > _MAX_TEXT:
+                raise PayloadTooLarge(f"The field {VIEW} takes {_MAX_TEXT} bytes")
 
     def end(self) -> None:
         self.complete = True

@@ -10,7 +10,7 @@ import structlog
 from services.common.jobs.payload import CLAIMS, ClaimJob
 from services.common.jobs.worker import JobWorker, Turn
 from services.common.serving.errors import Problem
-from services.gateway import claim_job
+from services.gateway import claim_job, eraser
 from services.gateway.batches.feeder import Feeder
 from services.gateway.runtime import Runtime
 from services.gateway.webhooks.sender import Sender
@@ -41,7 +41,13 @@ class ClaimWorker:
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(task)
-            for task in (self._jobs.run(), self._keep_queued(), self._feeder.run(), self._sender.run())
+            for task in (
+                self._jobs.run(),
+                self._keep_queued(),
+                self._feeder.run(),
+                self._sender.run(),
+                eraser.run(self._runtime),
+            )
         ]
 
     def leave(self) -> None:
@@ -56,11 +62,11 @@ class ClaimWorker:
             await self._stopping
 
     async def _stop(self) -> None:
-        running, keeping, feeding, sending = self._tasks
+        _, keeping, feeding, *_ = self._tasks
         keeping.cancel()
         feeding.cancel()
         await self._jobs.stop(self._runtime.settings.drain_seconds)
-        for task in (running, keeping, feeding, sending):
+        for task in self._tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

@@ -102,6 +102,10 @@ class NotFailed(Problem):
     slug, title, status = "not-failed", "The claim has not failed", 409
 
 
+class NotFinished(Problem):
+    slug, title, status = "not-finished", "The claim is not finished yet", 409
+
+
 class KeyLimit(Problem):
     slug, title, status = "key-limit", "The name has two live keys already", 409
 

@@ -12,6 +12,7 @@ from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 Json = dict[str, Any]
+OPEN = ("queued", "processing")  # statuses of a claim that is not finished
 
 
 class Base(DeclarativeBase):
@@ -33,6 +34,7 @@ class Claim(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     external_ref: Mapped[str | None] = mapped_column(String(200))
     annotations: Mapped[Json] = mapped_column("metadata", default=dict)
+    vehicle: Mapped[Json | None] = mapped_column()
     created_at: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[int | None] = mapped_column(BigInteger)
     completed_at: Mapped[int | None] = mapped_column(BigInteger)
@@ -62,6 +64,7 @@ class Photo(Base):
     status: Mapped[str] = mapped_column(String(16))
     sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     bytes: Mapped[int] = mapped_column(BigInteger)
+    angle: Mapped[str | None] = mapped_column(String(16))  # what it shows, as the caller says: the API's `view`
     width: Mapped[int | None]
     height: Mapped[int | None]
     view: Mapped[Json] = mapped_column(

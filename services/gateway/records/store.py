@@ -1,4 +1,4 @@
-"""The records' verbs. A claim's status goes one way: queued -> processing -> succeeded | failed.
+"""The records' verbs. A claim's status goes one way: queued -> processing -> succeeded | failed | canceled.
 
 Every attempt to work on a claim gets a number. Only the latest may write: a worker that was thought dead, and whose
 claim another took over, is refused (StaleAttempt) instead of overwriting newer results.
@@ -20,17 +20,20 @@ from services.gateway import schemas
 from services.gateway.records import outbox, usage
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
-from services.gateway.records.models import Claim, Finding, Json, Photo
+from services.gateway.records.models import OPEN, Claim, Finding, Json, Photo
 from services.gateway.records.reviews import enqueue
 from services.gateway.records.usage import UNBOUNDED, Bounds, Used
 from services.gateway.records.whole import whole
 
-_OPEN = ("queued", "processing")
 _OWNERS_REMEMBERED = 10_000
 
 
 class StaleAttempt(Exception):
     """Another worker took this claim over, or it is finished: nothing was written."""
+
+
+class MorePhotos(Exception):
+    """The claim has got more photos meanwhile: it is not finished yet, and nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class NewPhoto:
     sha256: str | None
     bytes: int
     error: schemas.Error | None = None
+    angle: schemas.View | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class ClaimStore:
         tenant: str,
         external_ref: str | None,
         metadata: Json,
+        vehicle: Json | None = None,
         bounds: Bounds = UNBOUNDED,
         batch: bool = False,
     ) -> None:
@@ -102,25 +107,14 @@ class ClaimStore:
             "status": "queued",
             "external_ref": external_ref,
             "metadata": metadata,
+            "vehicle": vehicle,
             "created_at": now_ms(),
         }
-        rows = [
-            {
-                "id": photo.id,
-                "claim_id": claim_id,
-                "position": position,
-                "status": "failed" if photo.error else "queued",
-                "sha256": photo.sha256,
-                "bytes": photo.bytes,
-                "error": photo.error.model_dump() if photo.error else None,
-            }
-            for position, photo in enumerate(photos)
-        ]
         async with self._writing.begin() as connection:
             used = Used(1, len(photos), sum(photo.bytes for photo in photos))
             await usage.count(connection, tenant, used, bounds)
             await connection.execute(insert(Claim), [claim])
-            await connection.execute(insert(Photo), rows)
+            await connection.execute(insert(Photo), photo_rows(claim_id, photos))
 
     @whole
     async def load(self, claim_id: str) -> Claim | None:
@@ -175,6 +169,9 @@ class ClaimStore:
             found = await connection.execute(select(Claim.status).where(Claim.id == claim_id))
             return found.scalar_one_or_none()
 
+    async def known(self, claim_id: str) -> bool:
+        return await self.status(claim_id) is not None
+
     @whole
     async def place(self, claim_id: str) -> int:
         """How many claims wait before this one."""
@@ -187,7 +184,7 @@ class ClaimStore:
         """Accepted claims that are not final, interactive ones first and then the oldest."""
         photos = select(func.count()).where(Photo.claim_id == Claim.id, Photo.status == "queued").scalar_subquery()
         query = select(Claim.id, Claim.tenant, Claim.lane, photos).where(
-            Claim.status.in_(_OPEN), Claim.created_at < now_ms() - older_than_ms
+            Claim.status.in_(OPEN), Claim.created_at < now_ms() - older_than_ms
         )
         async with self._reading.connect() as connection:
             rows = await connection.execute(query.order_by(Claim.lane.desc(), Claim.id).limit(limit))
@@ -204,7 +201,7 @@ class ClaimStore:
         async with self._writing.begin() as connection:
             changed = await connection.execute(
                 update(Claim)
-                .where(Claim.id == claim_id, Claim.status.in_(_OPEN))
+                .where(Claim.id == claim_id, Claim.status.in_(OPEN))
                 .values(changes)
                 .returning(Claim.attempt)
             )
@@ -244,8 +241,12 @@ class ClaimStore:
         summary: schemas.Summary | None,
         partial: bool = False,
         error: schemas.Error | None = None,
+        of: int | None = None,
     ) -> None:
-        """Finish the claim: succeeded with a summary, or failed with an error. Exactly one attempt can."""
+        """Finish the claim: succeeded with a summary, or failed with an error. Exactly one attempt can.
+
+        `of` is how many photos that rests on; raises MorePhotos where the claim has more by now.
+        """
         changes = {
             "status": "failed" if error else "succeeded",
             "completed_at": now_ms(),
@@ -255,6 +256,9 @@ class ClaimStore:
             "error": error.model_dump() if error else None,
         }
         async with self._fenced(claim_id, attempt, changes) as connection:
+            query = select(func.count()).where(Photo.claim_id == claim_id)  # the claim's row is ours: none comes now
+            if of is not None and (await connection.execute(query)).scalar_one() != of:
+                raise MorePhotos(claim_id)
             await enqueue(connection, claim_id)
             await outbox.announce(connection, claim_id)
 
@@ -267,7 +271,7 @@ class ClaimStore:
         async with self._writing.begin() as connection:
             done: CursorResult[Any] = await connection.execute(
                 update(Claim)
-                .where(Claim.id == claim_id, Claim.status.in_(_OPEN))
+                .where(Claim.id == claim_id, Claim.status.in_(OPEN))
                 .values(status="failed", attempt=Claim.attempt + 1, completed_at=now_ms(), error=error.model_dump())
             )
             if done.rowcount == 1:
@@ -309,6 +313,23 @@ class ClaimStore:
             if held.rowcount != 1:
                 raise StaleAttempt(claim_id)
             yield connection
+
+
+def photo_rows(claim_id: str, photos: Sequence[NewPhoto], *, first: int = 0) -> list[Json]:
+    """New photos as rows, at the positions from `first` on."""
+    return [
+        {
+            "id": photo.id,
+            "claim_id": claim_id,
+            "position": position,
+            "status": "failed" if photo.error else "queued",
+            "sha256": photo.sha256,
+            "bytes": photo.bytes,
+            "angle": photo.angle,
+            "error": photo.error.model_dump() if photo.error else None,
+        }
+        for position, photo in enumerate(photos, first)
+    ]
 
 
 def _rows(claim_id: str, photo_id: str, findings: Sequence[schemas.Finding]) -> list[Json]:

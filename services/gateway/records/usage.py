@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from services.gateway.records.clock import now_ms, to_datetime
 from services.gateway.records.database import Database
-from services.gateway.records.models import Base, Claim
+from services.gateway.records.models import OPEN, Base, Claim
 from services.gateway.records.whole import whole
 
 
@@ -101,7 +101,7 @@ async def count(connection: AsyncConnection, tenant: str, used: Used, bounds: Bo
 
 
 async def _open(connection: AsyncConnection, tenant: str) -> int:
-    query = select(func.count()).where(Claim.tenant == tenant, Claim.status.in_(("queued", "processing")))
+    query = select(func.count()).where(Claim.tenant == tenant, Claim.status.in_(OPEN))
     return int((await connection.execute(query)).scalar_one())
 
 

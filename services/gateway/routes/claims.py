@@ -15,7 +15,7 @@ from services.common.serving.errors import NotFound, Unprocessable
 from services.gateway import ids, present, schemas
 from services.gateway.photos import Picture
 from services.gateway.records.clock import to_ms
-from services.gateway.routes.deps import ClaimId, PhotoId, Reader, Running
+from services.gateway.routes.deps import ClaimId, PhotoId, Reader, Running, no_such_claim
 from services.gateway.routes.waiting import HEADERS, LONGEST_WAIT_S, current, etag, respond, wait_for_end, wait_for_news
 
 router = APIRouter(tags=["claims"])
@@ -47,7 +47,7 @@ async def read(
     claim = await while_connected(request, waiting)
     if etag(claim) in known or "*" in known:  # RFC 9110, section 13.1.2
         return Response(status_code=304, headers={"ETag": etag(claim), "Cache-Control": "private, no-cache"})
-    return respond(claim)
+    return await respond(runtime, claim)
 
 
 @router.get("/v1/claims")
@@ -101,6 +101,9 @@ async def _picture(runtime: Running, claim_id: str, photo_id: str, kind: Picture
         waiting = "is not assessed yet; ask again in a moment" if photo.status == "queued" else "could not be used"
         raise NotFound(f"There is no {kind}: the photo {waiting}", retry_after=1 if photo.status == "queued" else None)
     data = await runtime.pictures.get(kind, photo)
+    if not await runtime.claims.known(claim_id):  # it was erased while the picture was drawn, and that stays behind
+        await runtime.photos.erase(photo_id)
+        raise no_such_claim()
     # Findings of a finished photo never change, and its id is never used again.
     return Response(data, headers={"Cache-Control": "private, max-age=31536000, immutable"}, media_type="image/webp")
 

@@ -82,9 +82,12 @@ def etag(claim: schemas.Claim) -> str:
     return f'"{hashlib.sha256(claim.model_dump_json().encode()).hexdigest()[:32]}"'
 
 
-def respond(claim: schemas.Claim, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """The claim with its ETag, and while it is not final with the time to ask again."""
+async def respond(
+    runtime: Runtime, claim: schemas.Claim, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """The claim with its ETag, and while it is not final with the time after which it is worth asking again."""
     sent = {"ETag": etag(claim), "Cache-Control": "private, no-cache", **(headers or {})}
     if not final(claim):
-        sent["Retry-After"] = "1"
+        before = claim.queue.position if claim.queue else 0
+        sent["Retry-After"] = str(min(LONGEST_WAIT_S, await runtime.drain.seconds(before)) if before else 1)
     return Response(claim.model_dump_json(), status, sent, media_type="application/json")

@@ -15,7 +15,7 @@ from tests.unit.gateway.fakes import Fakes
 
 
 def settings(folder: Path, redis_url: str, **changes: object) -> Settings:
-    quick = {"requeue_seconds": 0.3, "lock_seconds": 2, "drain_seconds": 2}
+    quick = {"requeue_seconds": 0.3, "lock_seconds": 2, "drain_seconds": 2, "reuse": False}
     return Settings.model_validate({"data": folder, "redis_url": redis_url, **quick, **changes})
 
 

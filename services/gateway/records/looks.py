@@ -1,0 +1,43 @@
+"""Earlier looks at the same bytes, as long as nothing has been learned since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from services.gateway.records.database import Database
+from services.gateway.records.models import Claim, Photo
+from services.gateway.records.review_rows import Review
+from services.gateway.records.whole import whole
+
+_LEARNED_WITHIN_MS = 600_000  # a decision reaches the memory a little later, whenever that can be reached
+_NEWEST = 3
+
+
+class Looks:
+    def __init__(self, database: Database) -> None:
+        self._reading = database.reading
+
+    @whole
+    async def at(self, tenant: str, sha256: str) -> Sequence[Photo]:
+        """Photos of the tenant with these bytes that were assessed, with findings, newest first.
+
+        None from before the tenant's last decision about a finding: what people say, the memory tells.
+        """
+        since = Claim.started_at - _LEARNED_WITHIN_MS
+        decided = select(Review.id).where(
+            Review.tenant == tenant, or_(Review.created_at > since, Review.undone_at > since)
+        )
+        query = (
+            select(Photo)
+            .join(Claim, Claim.id == Photo.claim_id)
+            .where(Photo.sha256 == sha256, Photo.status == "succeeded", Claim.tenant == tenant, ~decided.exists())
+            .order_by(Photo.id.desc())
+            .limit(_NEWEST)
+            .options(selectinload(Photo.findings))
+        )
+        async with AsyncSession(self._reading) as session:
+            return (await session.execute(query)).scalars().all()

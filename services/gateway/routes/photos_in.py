@@ -1,0 +1,98 @@
+"""Photos of an upload, checked and kept: what a new claim and an open one that gets more of them have in common.
+
+A photo that cannot be used fails alone. Only where no photo at all can be used is the request refused: the caller then
+knows at once, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from services.common.serving.errors import NotReady, PayloadTooLarge, Problem, Unprocessable
+from services.common.vision.photo import PhotoError, check_photo
+from services.gateway import failures, fields, ids, schemas
+from services.gateway.records.store import NewPhoto
+from services.gateway.runtime import Runtime
+from services.gateway.upload import Received, Upload
+
+PHOTO_FIELDS: dict[str, Any] = {
+    "photos": {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": "JPEG, PNG, WebP or HEIC; repeat the field for each photo",
+    },
+    "view": {
+        "type": "array",
+        "items": {"type": "string", "enum": ["", *fields.VIEWS]},
+        "description": "What each photo shows, in the photos' order; empty where it is not known",
+    },
+}
+
+
+def form(**properties: Any) -> dict[str, Any]:
+    """The OpenAPI request body of an upload with photos."""
+    schema = {"type": "object", "required": ["photos"], "properties": PHOTO_FIELDS | properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+async def named(upload: Upload) -> list[str | bytes | None]:
+    """What the upload asks for, for a fingerprint: each photo's hash, and every text."""
+    hashes = [await photo.sha256() for photo in upload.photos]
+    texts = [part for name in sorted(upload.texts) for part in (name, upload.texts[name])]
+    return [*hashes, "views", *upload.views, "texts", *texts]
+
+
+@asynccontextmanager
+async def kept(runtime: Runtime, upload: Upload, first_id: str | None = None) -> AsyncIterator[list[NewPhoto]]:
+    """The photos, checked and in the store. Where the caller then raises, nothing of them stays.
+
+    Raises Problem: Unprocessable (no photo, a view that is none), or the first photo's own where none can be used.
+    """
+    if not upload.photos:
+        raise Unprocessable("There is no photo; send at least one, for example: curl -F photos=@car.jpg")
+    views = fields.views(upload.views, len(upload.photos))
+    problems = [await _problem(runtime, photo) for photo in upload.photos]
+    if all(problems):
+        raise _none_usable([problem for problem in problems if problem])
+    photos: list[NewPhoto] = []
+    try:
+        for received, problem, view in zip(upload.photos, problems, views, strict=True):
+            photo_id = first_id if first_id and not photos else ids.new("pho")
+            photos.append(await _keep(runtime, photo_id, received, problem, view))
+        yield photos
+    except Exception:
+        with suppress(NotReady):
+            for photo in photos:
+                await runtime.photos.erase(photo.id)
+        raise
+
+
+async def _problem(runtime: Runtime, photo: Received) -> Problem | None:
+    """What is wrong with a photo as far as its size and its header tell."""
+    if photo.too_large:
+        limit = runtime.settings.max_photo_bytes
+        return PayloadTooLarge(f"The photo has {photo.size} bytes; {limit} are allowed. Send a smaller one.")
+    data = await photo.read()
+    try:
+        await asyncio.to_thread(check_photo, data, max_pixels=runtime.settings.max_photo_pixels)
+    except PhotoError as error:
+        return failures.photo_problem(error)
+    return None
+
+
+async def _keep(
+    runtime: Runtime, photo_id: str, photo: Received, problem: Problem | None, view: schemas.View | None
+) -> NewPhoto:
+    if problem is not None:
+        return NewPhoto(photo_id, None, photo.size, failures.embedded(problem), view)
+    return NewPhoto(photo_id, await runtime.photos.put_photo(photo_id, await photo.read()), photo.size, None, view)
+
+
+def _none_usable(problems: list[Problem]) -> Problem:
+    """The first photo's problem, with every photo's beside it."""
+    first = problems[0]
+    first.extra = {"photos": [failures.embedded(each).model_dump() for each in problems]}
+    return first
