@@ -49,7 +49,9 @@ export function choose(dialog, held, vocabulary, first) {
     dialog.returnValue = "";
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "save" ? changes(start, wish, vocabulary) : null), { once: true });
     dialog.showModal();
-    (first === "part" ? part : search).focus();
+    const typed = matchMedia("(pointer: fine)").matches; // on a phone the keyboard would cover the list
+    if (first === "part" || typed) (first === "part" ? part : search).focus();
+    else list.querySelector(":checked")?.focus();
   });
 }
 
