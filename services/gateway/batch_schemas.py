@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from services.gateway.schemas import Api, Claim, Error, Progress
 
@@ -14,6 +14,8 @@ BatchStatus = Literal["uploading", "processing", "succeeded", "canceled", "expir
 
 class NewBatch(Api):
     """Both members are optional: `{}` makes a batch, too."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"external_ref": "fleet-7", "metadata": {"week": 5}}]})
 
     external_ref: str | None = Field(None, max_length=200, description="Your own reference")
     metadata: dict[str, Any] = Field({}, description="Your own JSON object, given back unchanged")
@@ -45,6 +47,30 @@ class BatchItem(Api):
 class Batch(BatchItem):
     """`progress` counts the lines of the manifest; those that ended with an error are `failed` as well."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "bat_01M7YXRDS94GYE754JKJY830YH",
+                    "object": "batch",
+                    "status": "processing",
+                    "created_at": "2026-01-31T09:30:00Z",
+                    "started_at": "2026-01-31T09:34:10Z",
+                    "completed_at": None,
+                    "external_ref": "fleet-7",
+                    "metadata": {"week": 5},
+                    "links": {
+                        "self": "/v1/batches/bat_01M7YXRDS94GYE754JKJY830YH",
+                        "results": "/v1/batches/bat_01M7YXRDS94GYE754JKJY830YH/results.jsonl",
+                    },
+                    "progress": {"done": 128, "total": 2000},
+                    "failed": 1,
+                    "parts": [{"number": 1, "sha256": "9fe7544b" * 8, "bytes": 33_400_832, "photos": 2000}],
+                }
+            ]
+        }
+    )
+
     progress: Progress
     failed: int
     parts: list[BatchPart]
@@ -58,6 +84,8 @@ class BatchList(Api):
 
 class ManifestLine(Api):
     """One line of a manifest: the photos of one claim, by their names in the archives."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "claim-1", "photos": ["a/1.jpg", "a/2.jpg"]}]})
 
     id: str = Field(min_length=1, max_length=300, description="Your own name for the line, found again in its result")
     photos: list[str] = Field(min_length=1)

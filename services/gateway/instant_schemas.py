@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from services.common.serving.schemas import Box, ModelRef, Neighbour
 from services.gateway.schemas import Api, Photo, Reason, Summary
@@ -12,6 +12,25 @@ from services.gateway.schemas import Api, Photo, Reason, Summary
 
 class PhotoCheck(Api):
     """Whether a photo is worth sending. `retake`: another one is likely to be judged better, and `issues` say how."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "object": "photo_check",
+                    "verdict": "retake",
+                    "issues": [
+                        {"code": "too_dark", "text": "The photo is dark. Take it in daylight or with the flash."}
+                    ],
+                    "sha256": "9fe7544b" * 8,
+                    "bytes": 2_310_512,
+                    "width": 4032,
+                    "height": 3024,
+                    "measures": {"luma": 31.4, "burnt": 0.0, "sharpness": 212.5},
+                }
+            ]
+        }
+    )
 
     object: Literal["photo_check"] = "photo_check"
     verdict: Literal["ok", "retake"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from math import ceil
 from typing import Protocol, cast
 
@@ -22,6 +23,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from services.common.vision import heic
 from services.common.vision.resample import fitted, resize, shrink
+
+# Pillow warns of odd EXIF in words that hold the file's own numbers, and Python remembers every wording for ever.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 # Major brands of HEVC still images (ISO/IEC 23008-12 annex B). `mif1` and `msf1` say nothing of the codec: AVIF uses
 # them too, so a HEVC brand has to stand among the compatible ones.
