@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from typing import Any
 
 import httpx2
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.core.result import Err
 
 _NEVER = frozenset({500, 502})
 _ENDLESS = ("text/event-stream",)  # answers that go on until the client leaves
@@ -36,13 +38,15 @@ def fuzz(url: str, examples: int, headers: dict[str, str] | None = None) -> Coun
         suppress_health_check=list(HealthCheck),
     )
     for found in schema.get_all_operations():
+        if isinstance(found, Err):
+            raise found.err()
         operation = found.ok()
         if any(kind in str(operation.definition.raw.get("responses", "")) for kind in _ENDLESS):
             continue
 
         @quick
         @given(case=operation.as_strategy())
-        def send(case: schemathesis.Case) -> None:
+        def send(case: schemathesis.Case[Any]) -> None:
             answer = case.call(base_url=url, headers=headers, timeout=90)
             statuses[answer.status_code] += 1
             assert answer.status_code not in _NEVER, f"{answer.status_code} for {case.as_curl_command()}: {answer.text}"
