@@ -17,6 +17,7 @@ from services.gateway import apikeys
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("gateway", "segmenter", "classifier", "retrieval", "generator")
+SENDS = {"gateway-worker": ["egress", "inner"]}  # webhooks
 Compose = dict[str, Any]
 
 
@@ -45,7 +46,7 @@ def violations(compose: Compose) -> list[str]:
             "needs curl": "curl" in str(service.get("healthcheck")),
             "does not come back": name != "init" and service.get("restart") != "unless-stopped",
             "publishes a port": name != "gateway" and "ports" in service,
-            "is on an open network": name != "gateway" and service.get("networks", []) not in ([], ["inner"]),
+            "is on an open network": name != "gateway" and service.get("networks", []) not in ([], ["inner"], SENDS.get(name)),
             "has a moving image": ":latest" in service.get("image", "")
             or not (service.get("build") or _pinned(service)),
         }
