@@ -16,6 +16,7 @@ FILES = {
     "redis": {"password": "{password}", "url": "redis://:{password}@redis:6379/0"},
     "database": {"password": "{password}", "url": "postgresql://claimsight:{password}@postgres:5432/claimsight"},
     "internal": {"password": "{password}"},  # what the gateway shows to the model services
+    "grafana": {"password": "{password}"},
     "admin": {"password": "csk_{name}_{password}"},  # an API key for `docker compose exec gateway cat ...`
 }
 

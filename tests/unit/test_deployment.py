@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import re
 import subprocess
 import sys
@@ -16,7 +17,12 @@ import yaml
 from services.gateway import apikeys
 
 ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("requirements", ROOT / "deploy" / "requirements.py")
+assert _spec is not None and _spec.loader is not None
+requirements = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(requirements)
 ROOMS = ("gateway", "segmenter", "classifier", "retrieval", "generator")
+PUBLISHED = {"gateway": "127.0.0.1:${PORT:-8080}:8000", "grafana": "127.0.0.1:${GRAFANA_PORT:-3000}:3000"}
 SENDS = {"gateway-worker": ["egress", "inner"]}  # webhooks
 Compose = dict[str, Any]
 
@@ -45,14 +51,15 @@ def violations(compose: Compose) -> list[str]:
             "has no health check": name != "init" and not service.get("healthcheck", {}).get("test"),
             "needs curl": "curl" in str(service.get("healthcheck")),
             "does not come back": name != "init" and service.get("restart") != "unless-stopped",
-            "publishes a port": name != "gateway" and "ports" in service,
-            "is on an open network": name != "gateway" and service.get("networks", []) not in ([], ["inner"], SENDS.get(name)),
+            "publishes a port": name not in PUBLISHED and "ports" in service,
+            "is on an open network": name not in PUBLISHED and service.get("networks", []) not in ([], ["inner"], SENDS.get(name)),
             "has a moving image": ":latest" in service.get("image", "")
             or not (service.get("build") or _pinned(service)),
         }
         found += [f"{name} {rule}" for rule, broken in rules.items() if broken]
-    if compose["services"]["gateway"]["ports"] != ["127.0.0.1:${PORT:-8080}:8000"]:
-        found.append("gateway is published beyond this machine")
+    for name, port in PUBLISHED.items():
+        if compose["services"][name]["ports"] != [port]:
+            found.append(f"{name} is published beyond this machine")
     if compose["networks"]["inner"] != {"internal": True}:
         found.append("inner reaches the outside")
     if re.search(r"(?i)password:\s*\S|requirepass (?!\$\$\(cat)", yaml.safe_dump(compose)):
@@ -61,12 +68,14 @@ def violations(compose: Compose) -> list[str]:
 
 
 def _pinned(service: Compose) -> bool:
-    return re.fullmatch(r"[\w/.-]+:\d+[\w.-]*(@sha256:[0-9a-f]{64})?", service.get("image", "")) is not None
+    return re.fullmatch(r"[\w/.-]+:v?\d+[\w.-]*(@sha256:[0-9a-f]{64})?", service.get("image", "")) is not None
 
 
 def test_every_container_has_least_rights() -> None:
     compose = _compose()
-    assert set(ROOMS) | {"gateway-worker", "redis", "postgres", "init"} == set(compose["services"])
+    assert set(ROOMS) | {"gateway-worker", "redis", "postgres", "init", "prometheus", "grafana"} == set(
+        compose["services"]
+    )
     assert violations(compose) == []
 
 
@@ -86,6 +95,7 @@ def _put(service: str, key: str, value: object) -> Callable[[Compose], object]:
         _put("postgres", "ports", ["5432:5432"]),
         _put("postgres", "environment", {"POSTGRES_PASSWORD": "claimsight"}),
         _put("gateway", "ports", ["8080:8000"]),
+        _put("grafana", "ports", ["3000:3000"]),
         _put("gateway-worker", "networks", ["edge", "inner"]),
         _put("retrieval", "user", "0:0"),
         _put("retrieval", "cap_add", ["SYS_ADMIN"]),
@@ -106,6 +116,50 @@ def test_every_volume_network_and_dependency_exists() -> None:
             assert volume.split(":")[0] in compose["volumes"], f"{name}: {volume}"
         assert set(service.get("networks", [])) <= set(compose["networks"]), name
         assert set(service.get("depends_on", {})) <= set(compose["services"]), name
+
+
+def test_every_secret_that_init_writes_lies_where_it_may_write() -> None:
+    """A named volume takes its owner from the image's folder; without one it is root's, and init is not root."""
+    image = (ROOT / "services" / "gateway" / "Dockerfile").read_text(encoding="utf-8")
+    for volume in _compose()["services"]["init"]["volumes"]:
+        assert volume.split(":")[1] in image, volume
+
+
+def test_every_room_tells_prometheus_where_it_is_asked() -> None:
+    services = _compose()["services"]
+    (job,) = _compose("deploy/prometheus/prometheus.yml")["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert set(found["names"]) == {*ROOMS, "gateway-worker"} - {"generator"}
+    for name in found["names"]:
+        (port,) = (v for k, v in services[name]["environment"].items() if k.endswith("_METRICS_PORT"))
+        assert port == str(found["port"])
+
+
+@pytest.mark.parametrize("room", list(requirements.WITHOUT))
+def test_an_image_installs_everything_that_its_room_imports(room: str) -> None:
+    """The room's modules are imported where what its image leaves out cannot be found."""
+    modules = {"pi-heif": "pi_heif", "python-multipart": "python_multipart"}
+    left_out = [modules.get(name, name.replace("-", "_")) for name in requirements.WITHOUT[room]]
+    text = (ROOT / "services" / room / "Dockerfile").read_text(encoding="utf-8")
+    assert f"deploy/requirements.py {room} > requirements.txt" in text
+    script = (
+        "import importlib.abc, pkgutil, sys\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name.split('.')[0] in {left_out}: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"import services.{room} as package\n"
+        "for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "    if '.migrations.' not in found.name: __import__(found.name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-600:]
+
+
+def test_what_an_image_leaves_out_is_what_the_project_has() -> None:
+    listed = {requirements.name_of(requirement) for requirement in requirements._project()["dependencies"]}
+    for room, names in requirements.WITHOUT.items():
+        assert set(names) <= listed, room
 
 
 def test_the_queue_forgets_nothing() -> None:
@@ -165,7 +219,7 @@ def test_the_gateway_starts_with_a_key_of_its_own() -> None:
 
 
 def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
-    names = ("redis", "database", "internal", "admin")
+    names = ("redis", "database", "internal", "admin", "grafana")
     for name in names:
         (tmp_path / name).mkdir()
     command = [sys.executable, str(ROOT / "deploy" / "make_secrets.py"), str(tmp_path)]
