@@ -20,11 +20,13 @@ from pydantic import Field
 import services.classifier.app
 import services.gateway.app
 import services.gateway.guard
+import services.generator.app
 import services.retrieval.app
 import services.segmenter.app
 from services.common.jobs import embedded
 from services.common.serving import folderlock, run
 from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpSegmenter, in_process
+from services.common.serving.generator_client import HttpGenerator
 from services.common.serving.health import Readiness
 from services.common.serving.settings import InvalidSettings, ServiceSettings
 from services.gateway.assessment.clients import Clients
@@ -60,16 +62,29 @@ async def house(settings: Settings, redis_url: str) -> AsyncIterator[list[FastAP
         for app in rooms:
             await stack.enter_async_context(app.router.lifespan_context(app))
         segmenter, classifier, retrieval = [await stack.enter_async_context(in_process(app)) for app in rooms]
+        generator = await stack.enter_async_context(_generator())
         door = services.gateway.settings.Settings.from_environment(
             host=settings.host, data=settings.data, redis_url=redis_url
         )
         await services.gateway.guard.check(door)
         gateway = services.gateway.app.build_app(
             door,
-            Clients(HttpSegmenter(segmenter), HttpClassifier(classifier), HttpRetrieval(retrieval)),
+            Clients(HttpSegmenter(segmenter), HttpClassifier(classifier), HttpRetrieval(retrieval), generator),
             worker=True,
         )
         yield [*rooms, gateway]
+
+
+@asynccontextmanager
+async def _generator() -> AsyncIterator[HttpGenerator | None]:
+    """The generator, where a base model is configured; it loads beside everything else, which does not wait for it."""
+    settings = services.generator.settings.Settings.from_environment(internal_key=None)
+    if settings.base_model is None:
+        yield None
+        return
+    app = services.generator.app.build_app(settings)
+    async with app.router.lifespan_context(app), in_process(app) as http:
+        yield HttpGenerator(http)
 
 
 @asynccontextmanager

@@ -104,7 +104,9 @@ async def _outcome(runtime: Runtime, claim: models.Claim, photo: models.Photo) -
     except LookupError:
         return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
     try:
-        found = await assess(data, runtime.clients, runtime.policy, tenant=claim.tenant, claim_id=claim.id)
+        found = await assess(
+            data, runtime.clients, runtime.policy, tenant=claim.tenant, claim_id=claim.id, own=runtime.registry
+        )
     except PhotoError as error:
         return Outcome(error=failures.embedded(failures.photo_problem(error)))
     except Problem as problem:
@@ -143,7 +145,9 @@ async def _end(runtime: Runtime, claim_id: str, attempt: int, error: schemas.Err
 
 async def _finish(runtime: Runtime, claim_id: str, attempt: int) -> None:
     photos = [present.photo(row) for row in (await _load(runtime, claim_id)).photos]
-    failed = [photo for photo in photos if photo.status == "failed"]
+    if any(photo.status == "queued" for photo in photos):
+        raise MorePhotos(claim_id)
+    failed = [photo for photo in photos if photo.status in ("failed", "rejected")]
     if len(failed) == len(photos):
         await runtime.claims.finish(claim_id, attempt, summary=None, error=_no_photo(failed), of=len(photos))
         measures.claim_ended(claim_id, "failed", photos)

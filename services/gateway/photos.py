@@ -48,6 +48,17 @@ class PhotoStore:
             raise LookupError(f"photo {photo_id} is not in the store")
         return data
 
+    async def put_made(self, made_id: str, data: bytes) -> None:
+        """Keep a generated picture (by its own id), or what was asked of the generator (by the generation's)."""
+        await self._put(_made_key(made_id), data)
+
+    async def get_made(self, made_id: str) -> bytes:
+        """Raises LookupError when the bytes are gone."""
+        data = await self._get(_made_key(made_id))
+        if data is None:
+            raise LookupError(f"{made_id} is not in the store")
+        return data
+
     async def put_picture(self, kind: Picture, photo_id: str, data: bytes) -> None:
         """Keep a picture that was derived from a photo of ours."""
         await self._put(_picture_key(kind, photo_id), data)
@@ -93,6 +104,12 @@ def _photo_key(photo_id: str) -> str:
     if not ids.valid("pho", photo_id):
         raise ValueError("not a photo's id")
     return f"photos/{photo_id[-2:]}/{photo_id}"  # two letters keep folders small
+
+
+def _made_key(made_id: str) -> str:
+    if not ids.valid("img", made_id) and not ids.valid("gen", made_id):
+        raise ValueError("not the id of a picture or a generation")
+    return f"generated/{made_id[-2:]}/{made_id}"
 
 
 def _picture_key(kind: Picture, photo_id: str) -> str:

@@ -8,15 +8,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from services.common.jobs.connection import asking, listening
-from services.common.jobs.payload import CLAIMS
+from services.common.jobs.payload import CLAIMS, GENERATIONS
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.signals import Signals
 from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpSegmenter, over_network
+from services.common.serving.generator_client import HttpGenerator
 from services.gateway import measures
 from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.policy import Policy
 from services.gateway.callers import Callers
 from services.gateway.drain import Drain
+from services.gateway.generated.registry import Registry
 from services.gateway.outbound import Outbound
 from services.gateway.photos import PhotoStore
 from services.gateway.pictures import Pictures
@@ -26,6 +28,7 @@ from services.gateway.records.batches import BatchStore
 from services.gateway.records.changes import Changes
 from services.gateway.records.database import Database
 from services.gateway.records.erasures import ErasureStore
+from services.gateway.records.generations import GenerationStore
 from services.gateway.records.idempotency import IdempotencyStore
 from services.gateway.records.keys import KeyStore
 from services.gateway.records.looks import Looks
@@ -66,6 +69,10 @@ class Runtime:
     learning: Learning
     batches: BatchStore
     batch_work: BatchWork
+    generations: GenerationStore
+    generation_queue: JobQueue
+    registry: Registry
+    training: PhotoStore | None
     archives: Turnstile
     checks: Turnstile
     analyses: Turnstile
@@ -84,6 +91,9 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
         await database.upgrade()
         queue = JobQueue(asking(settings.redis_url), CLAIMS, limit=settings.max_queue)
         stack.push_async_callback(queue.close)
+        generations = GenerationStore(database)
+        generation_queue = JobQueue(asking(settings.redis_url), GENERATIONS, limit=settings.max_generations)
+        stack.push_async_callback(generation_queue.close)
         signals = Signals(asking(settings.redis_url), listening(settings.redis_url))
         stack.push_async_callback(signals.close)
         photos = PhotoStore(settings.photo_store)
@@ -119,6 +129,10 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             learning=Learning(reviews, crops, models.retrieval),
             batches=BatchStore(database, max_photos=settings.max_batch_photos),
             batch_work=BatchWork(database),
+            generations=generations,
+            generation_queue=generation_queue,
+            registry=Registry(generations),
+            training=PhotoStore(settings.training_url) if settings.training_url else None,
             archives=Turnstile(2, 8),  # seconds each, most of them the photo store's
             checks=Turnstile(2, 16),  # some milliseconds each
             analyses=Turnstile(2, 4),  # as long as a claim's photo each
@@ -150,4 +164,8 @@ async def _over_network(settings: Settings, stack: AsyncExitStack) -> Clients:
         await stack.enter_async_context(over_network(url, settings.internal_key))
         for url in (settings.segmenter_url, settings.classifier_url, settings.retrieval_url)
     ]
-    return Clients(HttpSegmenter(http[0]), HttpClassifier(http[1]), HttpRetrieval(http[2]))
+    generator = None
+    if settings.generator_url:
+        there = over_network(settings.generator_url, settings.internal_key)
+        generator = HttpGenerator(await stack.enter_async_context(there))
+    return Clients(HttpSegmenter(http[0]), HttpClassifier(http[1]), HttpRetrieval(http[2]), generator)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.common.serving.schemas import Box, Mask, ModelRef, Neighbour
 
 ClaimStatus = Literal["queued", "processing", "succeeded", "failed", "canceled", "expired"]
-PhotoStatus = Literal["queued", "succeeded", "failed", "canceled"]
+PhotoStatus = Literal["queued", "succeeded", "failed", "canceled", "rejected"]
 Route = Literal["auto", "review"]
 Size = Literal["small", "medium", "large"]
 Side = Literal["left", "right", "center"]

@@ -41,6 +41,11 @@ class Settings(ServiceSettings):
     segmenter_url: str = "http://127.0.0.1:8001"
     classifier_url: str = "http://127.0.0.1:8002"
     retrieval_url: str = "http://127.0.0.1:8003"
+    generator_url: str = Field(
+        "", description="where a generator runs, http://127.0.0.1:8004; empty: generation is off"
+    )
+    training_url: str = Field("", description="a folder or s3://... for generated training pictures without mark")
+    max_generations: int = Field(50, ge=1, description="unfinished generations; beyond it one is refused with 503")
 
     max_photos: int = Field(20, ge=1, description="per claim")
     max_photo_bytes: int = Field(20 * MEBIBYTE, ge=1)

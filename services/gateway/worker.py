@@ -12,6 +12,7 @@ from services.common.jobs.worker import JobWorker, Turn
 from services.common.serving.errors import Problem
 from services.gateway import claim_job, eraser
 from services.gateway.batches.feeder import Feeder
+from services.gateway.generated.worker import GenerationWorker
 from services.gateway.runtime import Runtime
 from services.gateway.webhooks.sender import Sender
 
@@ -35,6 +36,7 @@ class ClaimWorker:
         )
         self._sender = Sender(runtime.webhooks, runtime.outbound)
         self._feeder = Feeder(runtime)
+        self._generations = GenerationWorker(runtime) if runtime.clients.generator else None
         self._stopping: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -49,6 +51,9 @@ class ClaimWorker:
                 eraser.run(self._runtime),
             )
         ]
+
+        if self._generations is not None:
+            self._generations.start()
 
     def leave(self) -> None:
         """Begin to stop: take no new claim, and finish those in hand or give them back."""
@@ -65,6 +70,8 @@ class ClaimWorker:
         _, keeping, feeding, *_ = self._tasks
         keeping.cancel()
         feeding.cancel()
+        if self._generations is not None:
+            await self._generations.stop()
         await self._jobs.stop(self._runtime.settings.drain_seconds)
         for task in self._tasks:
             task.cancel()

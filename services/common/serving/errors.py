@@ -130,6 +130,10 @@ class PhotoTooManyPixels(Problem):
     slug, title, status = "photo-too-many-pixels", "The photo has too many pixels", 422
 
 
+class Generated(Problem):
+    slug, title, status = "generated", "The photo is a generated picture", 422
+
+
 class UrlNotAllowed(Problem):
     slug, title, status = "url-not-allowed", "The URL must not be used", 422
 

@@ -1,4 +1,4 @@
-"""The three model services that an assessment asks, as one value."""
+"""The three model services that an assessment asks, and the generator, as one value."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from services.common.serving.clients import Classifier, Retrieval, Segmenter
 from services.common.serving.errors import NotReady
+from services.common.serving.generator_client import HttpGenerator
 from services.common.serving.schemas import ModelInfo
 
 
@@ -15,6 +16,7 @@ class Clients:
     segmenter: Segmenter
     classifier: Classifier
     retrieval: Retrieval
+    generator: HttpGenerator | None = None  # off where there is none; no assessment asks it
 
     async def matching(self, *, fresh: bool = False) -> tuple[ModelInfo, ModelInfo]:
         """The segmenter's and the classifier's info. Raises Problem, and NotReady where they speak different names."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from services.common.serving.errors import NotReady
+from services.common.serving.errors import Generated, NotReady
 from services.common.serving.schemas import Instance, ModelInfo, ModelRef, Segmentation
 from services.common.serving.telemetry import STAGE_SECONDS
 from services.common.vision.crops import cut_crops
@@ -21,6 +21,7 @@ from services.gateway.assessment.fallback import Judged, judge
 from services.gateway.assessment.names import Names
 from services.gateway.assessment.policy import Policy
 from services.gateway.assessment.reasons import reason
+from services.gateway.generated.registry import GENERATED, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,21 @@ class Assessment:
     timings_ms: dict[str, float]
 
 
-async def assess(data: bytes, clients: Clients, policy: Policy, *, tenant: str, claim_id: str) -> Assessment:
+async def assess(
+    data: bytes, clients: Clients, policy: Policy, *, tenant: str, claim_id: str, own: Registry | None = None
+) -> Assessment:
     """Assess one photo. CPU work runs in threads, so that many claims share one event loop.
 
-    Raises PhotoError for a photo that cannot be used and Problem where the segmenter or the classifier cannot answer;
-    the memory's outage is a reason for review, not an error.
+    Raises Generated for a picture that was made here (`own` knows them), PhotoError for a photo that cannot be used and
+    Problem where the segmenter or the classifier cannot answer; the memory's outage is a reason for review, no error.
     """
     watch = _Watch()
     with watch("decode"):
         photo = await asyncio.to_thread(open_photo, data, max_pixels=policy.max_pixels)
+    if own is not None:
+        with watch("recognise"):
+            if await own.match(photo.pixels) is not None:
+                raise Generated(GENERATED)
     segmenter, classifier = await clients.matching()
     with watch("segment"):
         seen = await clients.segmenter.segment(photo.pixels)

@@ -18,6 +18,7 @@ SENTENCES = {
     "part_unknown": "no part was recognised under it",
     "no_vehicle": "hardly any vehicle is visible",
     "too_many_findings": "more damages were found than are listed",
+    "photo_generated": "it is a synthetic picture made here, sent in as a photo",
     "photo_failed": "it could not be read",
     "no_damage": "no damage was found on any photo",
 }

@@ -35,6 +35,9 @@ def _claim_reasons(photos: Sequence[Photo]) -> list[Reason]:
         reasons.append(
             gathered("photo_failed", len(failed), "photo", reason("photo_failed", "one photo could not be read"))
         )
+    made = sum(photo.status == "rejected" for photo in photos)
+    if made:
+        reasons.append(gathered("photo_generated", made, "photo", reason("photo_generated")))
     if not any(photo.findings for photo in photos):
         reasons.append(reason("no_damage"))
     return reasons

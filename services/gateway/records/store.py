@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import selectinload
 
 from services.common.jobs.turns import Share
+from services.common.serving.errors import Generated
+from services.common.serving.problems import TYPE_PREFIX
 from services.gateway import schemas
 from services.gateway.records import outbox, usage
 from services.gateway.records.clock import now_ms
@@ -218,7 +220,7 @@ class ClaimStore:
                 update(Photo)
                 .where(Photo.id == photo_id, Photo.claim_id == claim_id, Photo.status == "queued")
                 .values(
-                    status="failed" if outcome.error else "succeeded",
+                    status=ended(outcome.error) if outcome.error else "succeeded",
                     width=outcome.width,
                     height=outcome.height,
                     view=outcome.view or {},
@@ -322,7 +324,7 @@ def photo_rows(claim_id: str, photos: Sequence[NewPhoto], *, first: int = 0) -> 
             "id": photo.id,
             "claim_id": claim_id,
             "position": position,
-            "status": "failed" if photo.error else "queued",
+            "status": ended(photo.error) if photo.error else "queued",
             "sha256": photo.sha256,
             "bytes": photo.bytes,
             "angle": photo.angle,
@@ -330,6 +332,11 @@ def photo_rows(claim_id: str, photos: Sequence[NewPhoto], *, first: int = 0) -> 
         }
         for position, photo in enumerate(photos, first)
     ]
+
+
+def ended(error: schemas.Error) -> str:
+    """The status of a photo with this error: our own pictures are rejected, everything else has failed."""
+    return "rejected" if error.type == TYPE_PREFIX + Generated.slug else "failed"
 
 
 def _rows(claim_id: str, photo_id: str, findings: Sequence[schemas.Finding]) -> list[Json]:

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from services.gateway.records import batch_rows, erasures, idempotency, keys, review_rows, usage, webhook_rows
+from services.gateway.records import (
+    batch_rows,
+    erasures,
+    generation_rows,
+    idempotency,
+    keys,
+    review_rows,
+    usage,
+    webhook_rows,
+)
 from services.gateway.records.models import Base
 
-__all__ = ["Base", "batch_rows", "erasures", "idempotency", "keys", "review_rows", "usage", "webhook_rows"]
+__all__ = [
+    "Base",
+    "batch_rows",
+    "erasures",
+    "generation_rows",
+    "idempotency",
+    "keys",
+    "review_rows",
+    "usage",
+    "webhook_rows",
+]

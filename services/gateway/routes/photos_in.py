@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from services.common.serving.errors import NotReady, PayloadTooLarge, Problem, Unprocessable
+from services.common.serving.errors import Generated, NotReady, PayloadTooLarge, Problem, Unprocessable
 from services.common.vision.photo import PhotoError, check_photo
 from services.gateway import failures, fields, ids, schemas
+from services.gateway.generated.registry import GENERATED
 from services.gateway.records.store import NewPhoto
 from services.gateway.runtime import Runtime
 from services.gateway.upload import Received, Upload
@@ -71,7 +72,7 @@ async def kept(runtime: Runtime, upload: Upload, first_id: str | None = None) ->
 
 
 async def _problem(runtime: Runtime, photo: Received) -> Problem | None:
-    """What is wrong with a photo as far as its size and its header tell."""
+    """What is wrong with a photo as far as its size, its header and its hash tell."""
     if photo.too_large:
         limit = runtime.settings.max_photo_bytes
         return PayloadTooLarge(f"The photo has {photo.size} bytes; {limit} are allowed. Send a smaller one.")
@@ -80,6 +81,8 @@ async def _problem(runtime: Runtime, photo: Received) -> Problem | None:
         await asyncio.to_thread(check_photo, data, max_pixels=runtime.settings.max_photo_pixels)
     except PhotoError as error:
         return failures.photo_problem(error)
+    if await runtime.registry.exact(await photo.sha256()):
+        return Generated(GENERATED)
     return None
 
 
