@@ -1,0 +1,90 @@
+"""Let the head learn from reviewed crops: `python -m export.labelling.finetune --run runs/cls --data D --reviewed R`.
+
+R/damage/reviewed.json is what `export.labelling.corrected` writes. The backbone stays as it is, so the memory and its
+index stay valid; the head trains on features of the old and the new crops together. Says by how much the accuracy on
+the frozen test split changes, paired by crop, and writes a run that `export.cropresmoe.pack` packs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from export.cropresmoe.dataset import Cut, load_crops
+from export.cropresmoe.runs import load_run
+from export.cropresmoe.train import predict
+from export.labelling.corrected import SPLIT
+from export.labels import load_labels
+from export.statistics import bootstrap_mean
+
+_BATCH = 64
+
+
+def fit_head(head: nn.Module, features: Tensor, labels: Tensor, *, epochs: int, lr: float, seed: int = 0) -> None:
+    """Train `head` on features [n, d] -> classes [n] by cross-entropy; AdamW with a cosine."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=0.02)
+    steps = epochs * -(-len(labels) // _BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    head.train()
+    for _ in tqdm(range(epochs), desc="head", unit="epoch"):
+        for index in torch.randperm(len(labels), generator=generator).split(_BATCH):  # type: ignore[no-untyped-call]
+            loss = F.cross_entropy(head(features[index])[0], labels[index], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    head.eval()
+
+
+def right(head: nn.Module, features: Tensor, labels: Tensor, taught: Tensor) -> NDArray[np.bool_]:
+    """bool [n]: whether the best class that any photo taught is the true one."""
+    with torch.no_grad():
+        logits = head(features)[0].masked_fill(~taught, float("-inf"))
+    return np.asarray((logits.argmax(1) == labels).numpy(), bool)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fine-tune a classifier's head on reviewed crops.")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="train and test splits")
+    parser.add_argument("--reviewed", type=Path, required=True, help="folder with damage/reviewed.json")
+    parser.add_argument("--out", type=Path, required=True, help="run folder to write")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    args = parser.parse_args()
+    labels = load_labels()
+    model, config = load_run(args.run, list(labels.vocabulary.classes))
+    cut = Cut(config.size, config.context)
+    places = {"train": args.data, SPLIT: args.reviewed, "test": args.data}
+    found = {
+        split: load_crops(data, split, labels, cut, all_licences=split != "train", wide=False)[0]
+        for split, data in places.items()
+    }
+    features = {split: predict(model, torch.from_numpy(crops.served), 32)[2] for split, crops in found.items()}
+    truths = {split: torch.from_numpy(crops.labels) for split, crops in found.items()}
+    taught = torch.bincount(truths["train"], minlength=len(labels.vocabulary.classes)) > 0
+    before = right(model.head, features["test"], truths["test"], taught)
+    together = [torch.cat([part["train"], part[SPLIT]]) for part in (features, truths)]
+    fit_head(model.head, together[0], together[1], epochs=args.epochs, lr=args.lr)
+    after = right(model.head, features["test"], truths["test"], taught)
+    state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.save({**state, "averaged": model.state_dict()}, args.out / "checkpoint.pt")
+    change = after.astype(float) - before
+    low, high = bootstrap_mean(change, found["test"].image)
+    print(
+        f"{len(truths[SPLIT])} reviewed crops. Test accuracy {before.mean():.4f} -> {after.mean():.4f}: "
+        f"{change.mean():+.4f} ({low:+.4f} to {high:+.4f}), n = {len(change)}. Written to {args.out}."
+    )
+
+
+if __name__ == "__main__":
+    main()

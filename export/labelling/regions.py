@@ -1,0 +1,29 @@
+"""What stands on a picture: boxes with names, and how sure who is of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Box = tuple[float, float, float, float]  # normalised xyxy
+Origin = Literal["model", "blended", "review", "human"]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One named box. `source` "review": too unsure to learn from, a person should look; "human": a person has."""
+
+    box: Box
+    name: str
+    confidence: float = 1.0
+    source: Origin = "human"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One picture and what is on it. `file` is relative to the folder of the pictures."""
+
+    file: str
+    width: int
+    height: int
+    labels: tuple[Region, ...]
