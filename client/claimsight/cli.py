@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from claimsight import diagnosis, show
 from claimsight import folder as folders
-from claimsight import show
 from claimsight.client import DEFAULT_URL, LONGEST_WAIT_S, Claimsight
 from claimsight.errors import ClaimsightError
 from claimsight.models import Claim, Job
@@ -113,6 +114,17 @@ def jobs(
         else:
             claim = client.cancel(job) if cancel else client.claim(job)
             console.print(show.claim(claim, []))
+
+
+@app.command()
+def doctor(*, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Check the gateway and everything behind it; status 1 where something is wrong, with what to do."""
+    with Claimsight(url, key, patience_s=0) as client:
+        checks = diagnosis.examine(client)
+    for check in checks:
+        console.print(f"[{'green]ok  ' if check.ok else 'red]FAIL'}[/] {escape(check.what)}: {escape(check.found)}")
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
 
 
 def _save_overlays(client: Claimsight, claim: Claim, photos: list[Path], folder: Path) -> None:

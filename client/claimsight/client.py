@@ -148,6 +148,10 @@ class Claimsight:
         """Which models answer, on what, and the names they know."""
         return _read(Models, self._transport.send("GET", "/v1/models"))
 
+    def ready(self) -> str:
+        """`ready`; where claims cannot be assessed now, Refused says what is missing."""
+        return str(self._transport.send("GET", "/health/ready").json().get("state", "ready"))
+
     def close(self) -> None:
         self._transport.close()
 

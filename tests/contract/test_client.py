@@ -105,6 +105,15 @@ def test_a_batch_that_broke_off_goes_on_with_the_parts_that_are_missing(
         assert ended.status == "succeeded" and len(out.read_text().splitlines()) == 3
 
 
+def test_the_doctor_names_what_is_well_and_what_is_not(url: str) -> None:
+    status, output = run("doctor", "--url", url)
+    assert status == 0 and all(name in output for name in ("gateway", "key", "segmenter", "classifier", "memory")), (
+        output
+    )
+    status, output = run("doctor", "--url", "http://127.0.0.1:1")
+    assert status == 1 and "FAIL" in output and "make run" in " ".join(output.split())
+
+
 def test_a_busy_gateway_is_asked_again_when_it_says_so_and_with_the_same_key() -> None:
     asked: list[str] = []
 
