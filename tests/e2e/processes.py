@@ -35,7 +35,8 @@ class Service:
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
-            env={**kept, "OMP_NUM_THREADS": "1", **(environment or {})},
+            # The same photo sent twice is looked at twice: what is counted and measured here is work.
+            env={**kept, "OMP_NUM_THREADS": "1", "CLAIMSIGHT_GATEWAY_REUSE": "false", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
