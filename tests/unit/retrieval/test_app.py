@@ -13,7 +13,7 @@ import pytest
 
 from services.common.serving import folderlock, tensors
 from services.common.serving.clients import HttpRetrieval, in_process
-from services.common.serving.errors import InvalidRequest
+from services.common.serving.errors import InvalidRequest, NotFound, Unprocessable
 from services.retrieval.app import build_app
 from services.retrieval.index import NeighbourIndex
 from services.retrieval.settings import Settings
@@ -58,6 +58,35 @@ async def test_a_body_that_is_no_embedding_gets_a_problem_document(http: httpx2.
     many = tensors.dump({"embedding": np.zeros((257, 4), np.float32)})
     assert (await http.post("/v1/search", content=many)).status_code == 413
     assert (await http.post("/v1/search?k=0", content=wrong)).status_code in (400, 422)
+
+
+async def test_every_verb_of_the_memory_works_through_the_client(http: httpx2.AsyncClient) -> None:
+    client, crop = HttpRetrieval(http), cases.crop(0)
+    assert (await client.add(cases.case(), crop, tenant="acme", backbone=BACKBONE)).outcome == "kept"
+    snapshot = await client.snapshot()
+    await client.correct("rev_1", "scratch", tenant="acme", reviewer="bo")
+    assert [n.id for n in (await client.search(crop[None], k=1, tenant="acme", label="scratch"))[0]] == ["rev_1"]
+    await client.retract("rev_1", tenant="acme")
+    assert (await client.search(crop[None], k=1, tenant="acme"))[0][0].id != "rev_1"
+    assert await client.restore(snapshot.name) == snapshot
+    stats = await client.stats(tenant="acme")
+    assert (stats.cases, stats.training, stats.snapshots) == ({"dent": 1}, cases.ROWS, [snapshot])
+    log = (await http.get("/v1/log", params={"tenant": "acme"})).json()
+    assert {entry["action"] for entry in log} == {"kept", "corrected", "retracted"}
+
+
+async def test_what_the_memory_does_not_take_is_a_problem_and_never_a_500(http: httpx2.AsyncClient) -> None:
+    client, crop = HttpRetrieval(http), cases.crop(0)
+    with pytest.raises(NotFound):
+        await client.retract("../../rev_1", tenant="acme")
+    with pytest.raises(NotFound):
+        await client.restore("../snp_1")
+    with pytest.raises(Unprocessable, match="label"):
+        await client.add(cases.case(label="rust"), crop, tenant="acme", backbone=BACKBONE)
+    for body in (tensors.dump({"embedding": crop[None]}), tensors.dump({"embedding": crop[None]}, {"case": "[1"})):
+        answer = await http.post("/v1/cases", content=body, params={"tenant": "acme", "backbone": BACKBONE})
+        assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert (await http.get("/v1/stats")).status_code == 422  # whose?
 
 
 async def test_an_embedding_of_another_length_is_told_how_to_rebuild(http: httpx2.AsyncClient) -> None:
