@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from export import efficientnet_lite, resnet
@@ -48,7 +49,7 @@ class Borrowed(nn.Module):
         try:
             given = self.kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
             self.net.load_state_dict(given.state_dict())
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             first = str(error).strip().splitlines()[0]
             raise ValueError(f"{folder}: not weights of {self.kind.__name__}: {first}") from error
 
