@@ -25,10 +25,11 @@ async def admitted(runtime: Runtime, caller: Caller, *, new_claim: bool = True) 
     quota = runtime.quotas.of(caller)
     bounds = Bounds(quota.photos_per_day, quota.open_claims)
     try:
-        sent = await runtime.usage.since(caller.tenant, today())
-        if 0 < bounds.photos_per_day <= sent.photos:
-            raise OverQuota("photos_per_day")
-        if new_claim and 0 < bounds.open_claims <= await runtime.usage.open_claims(caller.tenant):
+        if bounds.photos_per_day:
+            sent = await runtime.usage.since(caller.tenant, today())
+            if sent.photos >= bounds.photos_per_day:
+                raise OverQuota("photos_per_day")
+        if new_claim and bounds.open_claims and await runtime.usage.open_claims(caller.tenant) >= bounds.open_claims:
             raise OverQuota("open_claims")
         async with runtime.queue.room():
             yield bounds

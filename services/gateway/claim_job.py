@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -16,7 +16,7 @@ from services.gateway.assessment.pipeline import assess
 from services.gateway.assessment.route import summarise
 from services.gateway.records import models
 from services.gateway.records.clock import now_ms
-from services.gateway.records.store import MorePhotos, Outcome, StaleAttempt
+from services.gateway.records.store import Conclusion, MorePhotos, Outcome, StaleAttempt
 from services.gateway.reuse import basis, reused
 from services.gateway.runtime import Runtime
 
@@ -44,7 +44,7 @@ async def work(runtime: Runtime, claim_id: str, turn_ended: Callable[[], Awaitab
         except StaleAttempt:
             log.info("claim is finished or in other hands")
         finally:
-            await runtime.signals.publish(claim_id)
+            await runtime.signals.publish(claim_id, ended=True)
 
 
 async def give_up(runtime: Runtime, claim_id: str, why: str) -> None:
@@ -58,7 +58,7 @@ async def give_up(runtime: Runtime, claim_id: str, why: str) -> None:
     except Exception:  # what makes the claim fail may be what is done of it: then even that is given up
         log.exception("what is done of the claim cannot be used", claim=claim_id)
         await runtime.claims.give_up(claim_id, failures.exhausted())
-    await runtime.signals.publish(claim_id)
+    await runtime.signals.publish(claim_id, ended=True)
 
 
 async def _attempt(runtime: Runtime, claim_id: str, attempt: int, turn_ended: Callable[[], Awaitable[bool]]) -> None:
@@ -144,17 +144,18 @@ async def _end(runtime: Runtime, claim_id: str, attempt: int, error: schemas.Err
 
 
 async def _finish(runtime: Runtime, claim_id: str, attempt: int) -> None:
-    photos = [present.photo(row) for row in (await _load(runtime, claim_id)).photos]
-    if any(photo.status == "queued" for photo in photos):
-        raise MorePhotos(claim_id)
+    ended = await runtime.claims.finish(claim_id, attempt, _conclude)
+    outcome = "failed" if ended.error else "partial" if ended.partial else "succeeded"
+    measures.claim_ended(claim_id, outcome, ended.photos)
+
+
+def _conclude(rows: Sequence[models.Photo]) -> Conclusion:
+    """What the photos come to together: a claim succeeds where one photo did."""
+    photos = [present.photo(row) for row in rows]
     failed = [photo for photo in photos if photo.status in ("failed", "rejected")]
     if len(failed) == len(photos):
-        await runtime.claims.finish(claim_id, attempt, summary=None, error=_no_photo(failed), of=len(photos))
-        measures.claim_ended(claim_id, "failed", photos)
-    else:
-        summary = summarise(photos)
-        await runtime.claims.finish(claim_id, attempt, summary=summary, partial=bool(failed), of=len(photos))
-        measures.claim_ended(claim_id, "partial" if failed else "succeeded", photos)
+        return Conclusion(photos, error=_no_photo(failed))
+    return Conclusion(photos, summarise(photos), partial=bool(failed))
 
 
 def _no_photo(failed: list[schemas.Photo]) -> schemas.Error:

@@ -25,7 +25,7 @@ async def erase(
     if begun is None:
         return None
     log.info("claim erased", claim=claim_id, cause=cause, erasure=begun.id)
-    await runtime.signals.publish(claim_id)
+    await runtime.signals.publish(claim_id, ended=True)
     return await _complete(runtime, begun)
 
 

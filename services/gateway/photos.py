@@ -6,8 +6,6 @@ without asking who else might need it.
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,11 +33,9 @@ class PhotoStore:
         else:
             self._store = LocalStore(str(Path(location).resolve()), mkdir=True)
 
-    async def put_photo(self, photo_id: str, data: bytes) -> str:
-        """Keep the bytes and return their SHA-256."""
-        sha256 = await asyncio.to_thread(_sha256, data)
+    async def put_photo(self, photo_id: str, data: bytes) -> None:
+        """Keep the bytes."""
         await self._put(_photo_key(photo_id), data)
-        return sha256
 
     async def get_photo(self, photo_id: str) -> bytes:
         """Raises LookupError when the bytes are gone."""
@@ -94,10 +90,6 @@ class PhotoStore:
             return None
         except (OSError, obstore.exceptions.BaseError) as error:
             raise _unreachable() from error
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _photo_key(photo_id: str) -> str:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Protocol
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -31,6 +31,15 @@ TEXTS = ("external_ref", "metadata", "vehicle")
 VIEW = "view"
 _MAX_TEXT = 16 * 1024  # bytes of a text field
 _IN_MEMORY = 1024 * 1024  # bytes of a photo before it moves to a temporary file
+_AT_ONCE = 512 * 1024  # bytes that wait to be written together: a thread's turn costs more than writing a chunk
+
+
+class Hash(Protocol):
+    """What hashlib's objects are; it names no public type for them."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -40,12 +49,19 @@ class Received:
     file: IO[bytes]
     size: int = 0
     too_large: bool = False
+    _digest: Hash = field(default_factory=hashlib.sha256)
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes that were kept, counted while they came."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self._digest.update(data)
 
     async def read(self) -> bytes:
         return await asyncio.to_thread(self._read)
-
-    async def sha256(self) -> str:
-        return await asyncio.to_thread(lambda: hashlib.sha256(self._read()).hexdigest())
 
     def _read(self) -> bytes:
         self.file.seek(0)
@@ -114,6 +130,7 @@ class _Form:
         self._text = ""
         self._view = False
         self._pending: list[tuple[Received, bytes]] = []
+        self._waiting = 0  # bytes in `_pending`
 
     def part_begins(self) -> None:
         self._disposition, self._photo, self._text, self._view = "", None, "", False
@@ -154,6 +171,7 @@ class _Form:
             photo.too_large = photo.size > self._max_photo_bytes
             if not photo.too_large:
                 self._pending.append((photo, data[start:end]))
+                self._waiting += end - start
         elif self._text:
             self.upload.texts[self._text] += data[start:end]
             if len(self.upload.texts[self._text]) > _MAX_TEXT:
@@ -167,11 +185,12 @@ class _Form:
         self.complete = True
 
     async def flush(self) -> None:
-        """Write what came with the last chunk, off the event loop: a temporary file may be on a slow disk."""
-        if self._pending:
+        """Write what has come, once it is worth it, off the event loop: a temporary file may be on a slow disk."""
+        if self._waiting >= _AT_ONCE or (self.complete and self._pending):
             await asyncio.to_thread(self._write)
 
     def _write(self) -> None:
         for photo, data in self._pending:
-            photo.file.write(data)
+            photo.write(data)
         self._pending.clear()
+        self._waiting = 0

@@ -17,6 +17,11 @@ log = structlog.get_logger(__name__)
 _CHANNEL = f"{PREFIX}:changed"
 
 
+def end_of(key: str) -> str:
+    """What to subscribe to for the end of `key` alone: who is not woken for nothing does not ask the records."""
+    return f"{key}:ended"
+
+
 class Signals:
     """One subscription per process, fanned out to whoever waits for an id."""
 
@@ -27,9 +32,11 @@ class Signals:
         self._task: asyncio.Task[None] | None = None
         self.ending = False
 
-    async def publish(self, key: str) -> None:
+    async def publish(self, key: str, *, ended: bool = False) -> None:
+        """`ended` wakes those too who wait for the end only (`end_of`)."""
         with suppress(RedisError, OSError):  # a hint: whoever waits looks at the records once a second anyway
-            await self._asking.publish(_CHANNEL, key)
+            for name in (end_of(key), key) if ended else (key,):
+                await self._asking.publish(_CHANNEL, name)
 
     @contextmanager
     def subscribe(self, key: str) -> Iterator[asyncio.Event]:

@@ -73,7 +73,12 @@ async def _keep(runtime: Runtime, batch_id: str, number: int, entry: Entry) -> J
     if problem is not None or entry.data is None:
         error = failures.embedded(problem) if problem else None
         return {**row, "sha256": None, "error": error and error.model_dump()}
-    return {**row, "sha256": await runtime.photos.put_photo(photo_id, entry.data), "error": None}
+    await runtime.photos.put_photo(photo_id, entry.data)
+    return {**row, "sha256": await asyncio.to_thread(_sha256, entry.data), "error": None}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _problem(runtime: Runtime, entry: Entry) -> Problem | None:

@@ -6,7 +6,7 @@ claim another took over, is refused (StaleAttempt) instead of overwriting newer 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +67,16 @@ class Outcome:
     view: Json | None = None
     reasons: tuple[schemas.Reason, ...] = ()
     timings_ms: dict[str, float] | None = None
+    error: schemas.Error | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a claim's photos come to: a summary where it succeeded (`partial`: without some), or why it failed."""
+
+    photos: Sequence[schemas.Photo]
+    summary: schemas.Summary | None = None
+    partial: bool = False
     error: schemas.Error | None = None
 
 
@@ -239,30 +249,31 @@ class ClaimStore:
         self,
         claim_id: str,
         attempt: int,
-        *,
-        summary: schemas.Summary | None,
-        partial: bool = False,
-        error: schemas.Error | None = None,
-        of: int | None = None,
-    ) -> None:
-        """Finish the claim: succeeded with a summary, or failed with an error. Exactly one attempt can.
+        conclude: Callable[[Sequence[Photo]], Conclusion],
+    ) -> Conclusion:
+        """Finish the claim with what `conclude` makes of its photos. Exactly one attempt can.
 
-        `of` is how many photos that rests on; raises MorePhotos where the claim has more by now.
+        Raises MorePhotos where the claim has got photos that nobody has looked at yet.
         """
-        changes = {
-            "status": "failed" if error else "succeeded",
-            "completed_at": now_ms(),
-            "partial": partial,
-            "route": summary.route if summary else None,
-            "summary": summary.model_dump() if summary else None,
-            "error": error.model_dump() if error else None,
-        }
-        async with self._fenced(claim_id, attempt, changes) as connection:
-            query = select(func.count()).where(Photo.claim_id == claim_id)  # the claim's row is ours: none comes now
-            if of is not None and (await connection.execute(query)).scalar_one() != of:
-                raise MorePhotos(claim_id)
+        async with self._fenced(claim_id, attempt, {"completed_at": now_ms()}) as connection:
+            # The claim's row is ours: no photo comes now.
+            query = select(Photo).where(Photo.claim_id == claim_id).options(selectinload(Photo.findings))
+            async with AsyncSession(connection) as session:
+                photos = (await session.execute(query.order_by(Photo.position))).scalars().all()
+                if any(photo.status == "queued" for photo in photos):
+                    raise MorePhotos(claim_id)
+                ended = conclude(photos)
+            changes = {
+                "status": "failed" if ended.error else "succeeded",
+                "partial": ended.partial,
+                "route": ended.summary.route if ended.summary else None,
+                "summary": ended.summary.model_dump() if ended.summary else None,
+                "error": ended.error.model_dump() if ended.error else None,
+            }
+            await connection.execute(update(Claim).where(Claim.id == claim_id).values(changes))
             await enqueue(connection, claim_id)
             await outbox.announce(connection, claim_id)
+        return ended
 
     @whole
     async def give_up(self, claim_id: str, error: schemas.Error) -> bool:

@@ -88,7 +88,7 @@ async def cancel(claim_id: ClaimId, runtime: Running, _caller: Submitter) -> Res
     """Stop working on the claim; what was assessed stays. Cancelling twice is once, a finished claim is 409."""
     try:
         await runtime.changes.cancel(claim_id)
-        await runtime.signals.publish(claim_id)
+        await runtime.signals.publish(claim_id, ended=True)
     except Finished:
         if await runtime.claims.status(claim_id) not in (None, "canceled"):
             raise AlreadyFinished("The claim is finished, there is nothing to cancel. DELETE erases it.") from None

@@ -41,7 +41,7 @@ def form(**properties: Any) -> dict[str, Any]:
 
 async def named(upload: Upload) -> list[str | bytes | None]:
     """What the upload asks for, for a fingerprint: each photo's hash, and every text."""
-    hashes = [await photo.sha256() for photo in upload.photos]
+    hashes = [photo.sha256 for photo in upload.photos]
     texts = [part for name in sorted(upload.texts) for part in (name, upload.texts[name])]
     return [*hashes, "views", *upload.views, "texts", *texts]
 
@@ -55,14 +55,20 @@ async def kept(runtime: Runtime, upload: Upload, first_id: str | None = None) ->
     if not upload.photos:
         raise Unprocessable("There is no photo; send at least one, for example: curl -F photos=@car.jpg")
     views = fields.views(upload.views, len(upload.photos))
-    problems = [await _problem(runtime, photo) for photo in upload.photos]
-    if all(problems):
-        raise _none_usable([problem for problem in problems if problem])
     photos: list[NewPhoto] = []
+    problems: list[Problem] = []
     try:
-        for received, problem, view in zip(upload.photos, problems, views, strict=True):
+        for received, view in zip(upload.photos, views, strict=True):
             photo_id = first_id if first_id and not photos else ids.new("pho")
-            photos.append(await _keep(runtime, photo_id, received, problem, view))
+            try:
+                photos.append(await _keep(runtime, photo_id, received, view))
+            except Problem as problem:
+                if isinstance(problem, NotReady):  # the store's, not the photo's
+                    raise
+                problems.append(problem)
+                photos.append(NewPhoto(photo_id, None, received.size, failures.embedded(problem), view))
+        if len(problems) == len(photos):
+            raise _none_usable(problems)
         yield photos
     except Exception:
         with suppress(NotReady):
@@ -71,27 +77,20 @@ async def kept(runtime: Runtime, upload: Upload, first_id: str | None = None) ->
         raise
 
 
-async def _problem(runtime: Runtime, photo: Received) -> Problem | None:
-    """What is wrong with a photo as far as its size, its header and its hash tell."""
+async def _keep(runtime: Runtime, photo_id: str, photo: Received, view: schemas.View | None) -> NewPhoto:
+    """Store the photo. Raises its Problem as far as its size, its header and its hash tell; NotReady of the store."""
     if photo.too_large:
         limit = runtime.settings.max_photo_bytes
-        return PayloadTooLarge(f"The photo has {photo.size} bytes; {limit} are allowed. Send a smaller one.")
+        raise PayloadTooLarge(f"The photo has {photo.size} bytes; {limit} are allowed. Send a smaller one.")
     data = await photo.read()
     try:
         await asyncio.to_thread(check_photo, data, max_pixels=runtime.settings.max_photo_pixels)
     except PhotoError as error:
-        return failures.photo_problem(error)
-    if await runtime.registry.exact(await photo.sha256()):
-        return Generated(GENERATED)
-    return None
-
-
-async def _keep(
-    runtime: Runtime, photo_id: str, photo: Received, problem: Problem | None, view: schemas.View | None
-) -> NewPhoto:
-    if problem is not None:
-        return NewPhoto(photo_id, None, photo.size, failures.embedded(problem), view)
-    return NewPhoto(photo_id, await runtime.photos.put_photo(photo_id, await photo.read()), photo.size, None, view)
+        raise failures.photo_problem(error) from None
+    if await runtime.registry.exact(photo.sha256):
+        raise Generated(GENERATED)
+    await runtime.photos.put_photo(photo_id, data)
+    return NewPhoto(photo_id, photo.sha256, photo.size, None, view)
 
 
 def _none_usable(problems: list[Problem]) -> Problem:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from starlette.responses import Response
 
+from services.common.jobs.signals import end_of
 from services.gateway import present, schemas
 from services.gateway.routes.deps import no_such_claim
 from services.gateway.runtime import Runtime
@@ -30,11 +31,11 @@ def preferred_wait(prefer: str | None) -> int | None:
 
 
 async def wait_for(
-    runtime: Runtime, claim_id: str, seconds: float, enough: Callable[[], Awaitable[bool]]
+    runtime: Runtime, claim_id: str, key: str, seconds: float, enough: Callable[[], Awaitable[bool]]
 ) -> schemas.Claim:
-    """The claim as soon as it is `enough`, or as it is after `seconds`. Raises NotFound."""
+    """The claim as soon as it is `enough`, or as it is after `seconds`. Raises NotFound. `key` wakes for a look."""
     ends = asyncio.get_running_loop().time() + seconds
-    with runtime.signals.subscribe(claim_id) as changed:
+    with runtime.signals.subscribe(key) as changed:
         while (left := ends - asyncio.get_running_loop().time()) > 0 and not runtime.signals.ending:
             changed.clear()  # before looking: a change after the look wakes us
             if await enough():
@@ -54,7 +55,7 @@ async def wait_for_end(runtime: Runtime, claim_id: str, seconds: float) -> schem
         status = await runtime.claims.status(claim_id)
         return status is None or status in present.FINAL
 
-    return await wait_for(runtime, claim_id, seconds, ended)
+    return await wait_for(runtime, claim_id, end_of(claim_id), seconds, ended)
 
 
 async def wait_for_news(runtime: Runtime, claim_id: str, seconds: float, known: Container[str]) -> schemas.Claim:
@@ -63,7 +64,7 @@ async def wait_for_news(runtime: Runtime, claim_id: str, seconds: float, known: 
     async def changed() -> bool:
         return etag(await current(runtime, claim_id)) not in known
 
-    return await wait_for(runtime, claim_id, seconds, changed)
+    return await wait_for(runtime, claim_id, claim_id, seconds, changed)
 
 
 async def current(runtime: Runtime, claim_id: str) -> schemas.Claim:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from services.gateway import ids
 from services.gateway.records.database import Database
-from services.gateway.records.store import ClaimStore, NewPhoto, Outcome, StaleAttempt
+from services.gateway.records.store import ClaimStore, Conclusion, MorePhotos, NewPhoto, Outcome, StaleAttempt
 from services.gateway.records.tables import Base
 from tests.unit.gateway import examples
 from tests.unit.gateway.servers import postgres, postgres_binaries
@@ -63,6 +63,20 @@ async def test_a_claim_is_read_back_as_it_was_accepted(store: ClaimStore) -> Non
     assert await store.load(ids.new("clm")) is None
 
 
+def concluded(_photos: object) -> Conclusion:
+    return Conclusion((), examples.summary())
+
+
+async def test_a_claim_with_a_photo_that_nobody_looked_at_is_not_finished(store: ClaimStore) -> None:
+    claim_id, photo_ids = await accepted(store, photos=2)
+    attempt = await store.begin(claim_id)
+    await store.write_photo(claim_id, attempt, photo_ids[0], Outcome())
+    with pytest.raises(MorePhotos):
+        await store.finish(claim_id, attempt, concluded)
+    claim = await store.load(claim_id)
+    assert claim is not None and (claim.status, claim.completed_at) == ("processing", None)
+
+
 async def test_results_appear_photo_by_photo_and_the_claim_finishes(store: ClaimStore) -> None:
     claim_id, photo_ids = await accepted(store, photos=2)
     attempt = await store.begin(claim_id)
@@ -73,7 +87,7 @@ async def test_results_appear_photo_by_photo_and_the_claim_finishes(store: Claim
     assert half.photos[0].findings[0].document == finding.model_dump(mode="json")
     assert half.photos[1].status == "queued"
     await store.write_photo(claim_id, attempt, photo_ids[1], Outcome(error=examples.error()))
-    await store.finish(claim_id, attempt, summary=examples.summary("review"), partial=True)
+    await store.finish(claim_id, attempt, lambda _: Conclusion((), examples.summary("review"), partial=True))
     done = await store.load(claim_id)
     assert done is not None
     assert (done.status, done.partial, done.route) == ("succeeded", True, "review")
@@ -88,7 +102,7 @@ async def test_a_stale_worker_cannot_write(store: ClaimStore) -> None:
     with pytest.raises(StaleAttempt):
         await store.write_photo(claim_id, stale, photo_ids[0], Outcome(findings=(examples.finding(),)))
     with pytest.raises(StaleAttempt):
-        await store.finish(claim_id, stale, summary=examples.summary())
+        await store.finish(claim_id, stale, concluded)
     await store.write_photo(claim_id, latest, photo_ids[0], Outcome(findings=(examples.finding(),)))
     claim = await store.load(claim_id)
     assert claim is not None and len(claim.photos[0].findings) == 1
@@ -103,13 +117,14 @@ async def test_a_photo_is_written_once(store: ClaimStore) -> None:
 
 
 async def test_a_finished_claim_never_changes_again(store: ClaimStore) -> None:
-    claim_id, _ = await accepted(store)
+    claim_id, photo_ids = await accepted(store)
     attempt = await store.begin(claim_id)
-    await store.finish(claim_id, attempt, summary=examples.summary())
+    await store.write_photo(claim_id, attempt, photo_ids[0], Outcome())
+    await store.finish(claim_id, attempt, concluded)
     with pytest.raises(StaleAttempt):
         await store.begin(claim_id)
     with pytest.raises(StaleAttempt):
-        await store.finish(claim_id, attempt, summary=None, error=examples.error())
+        await store.finish(claim_id, attempt, concluded)
     assert not await store.give_up(claim_id, examples.error())
     claim = await store.load(claim_id)
     assert claim is not None and claim.status == "succeeded"
@@ -142,9 +157,12 @@ async def test_lists_are_newest_first_and_filtered(store: ClaimStore) -> None:
 
 
 async def test_unfinished_claims_are_known_without_the_queue(store: ClaimStore) -> None:
-    waiting, running, finished = [(await accepted(store))[0] for _ in range(3)]
+    waiting, running = [(await accepted(store))[0] for _ in range(2)]
     await store.begin(running)
-    await store.finish(finished, await store.begin(finished), summary=examples.summary())
+    finished, photo_ids = await accepted(store)
+    attempt = await store.begin(finished)
+    await store.write_photo(finished, attempt, photo_ids[0], Outcome())
+    await store.finish(finished, attempt, concluded)
     found = await store.unfinished(older_than_ms=-1000)
     assert {claim.id for claim in found} == {waiting, running}
     assert {claim.share.tenant for claim in found} == {"acme"} and all(claim.share.photos > 0 for claim in found)

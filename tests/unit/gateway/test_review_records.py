@@ -12,7 +12,7 @@ from services.gateway.assessment.route import summarise
 from services.gateway.records import models
 from services.gateway.records.database import Database
 from services.gateway.records.reviews import Decision, NoCase, Opened, ReviewStore
-from services.gateway.records.store import ClaimStore, NewPhoto, Outcome
+from services.gateway.records.store import ClaimStore, Conclusion, NewPhoto, Outcome
 from services.gateway.reviews.verdicts import lesson, shown
 from tests.unit.gateway import examples
 from tests.unit.gateway.fakes import VOCABULARY
@@ -29,7 +29,7 @@ async def claimed(database: Database, *findings: schemas.Finding, tenant: str = 
     await store.accept(claim_id, [NewPhoto(photo_id, "0" * 64, 10)], tenant=tenant, external_ref=None, metadata={})
     attempt = await store.begin(claim_id)
     await store.write_photo(claim_id, attempt, photo_id, Outcome(width=4, height=4, findings=findings))
-    await store.finish(claim_id, attempt, summary=examples.summary("review"))
+    await store.finish(claim_id, attempt, lambda _: Conclusion((), examples.summary("review")))
     return claim_id
 
 
