@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from services.common.serving.errors import NotReady
+from tests.contract.keyring import bearing, key
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, bomb, photo
 from tests.unit.gateway.running import gateway
@@ -104,6 +105,22 @@ async def test_similar_cases_of_each_damage_or_of_a_named_region(http: httpx2.As
     assert (await http.post("/v1/similar", files={"photo": photo()})).json()["data"] == []
     for box in ("0,0,2,1", "1,2,3", "nan,0,1,1", "0.5,0,0.5,1"):
         assert (await http.post("/v1/similar", params={"box": box}, files={"photo": photo()})).status_code == 422
+
+
+async def test_cases_that_another_tenants_reviewers_named_never_come_back(
+    http: httpx2.AsyncClient, tmp_path: Path, fakes: Fakes
+) -> None:
+    fakes.retrieval.neighbours = (("dent", 0.3),)
+    fakes.retrieval.cases = {"rev_acme": ("acme", "scratch"), "rev_other": ("other", "scratch")}
+    for tenant in ("acme", "other", "third"):
+        own = bearing(await key(tmp_path, tenant, "read", "submit"))
+        for path in ("/v1/similar", "/v1/similar?box=0.1,0.1,0.4,0.5", "/v1/damage:analyze"):
+            answer = await http.post(path, files={"photo": photo(RED)}, headers=own)
+            assert answer.status_code == 200, answer.text
+            found = answer.json()
+            regions = found["data"] if "data" in found else found["photo"]["findings"]
+            human = {near["id"] for region in regions for near in region["neighbours"] if near["source"] == "human"}
+            assert human == {f"rev_{tenant}"} - {"rev_third"}, path
 
 
 async def test_a_service_that_is_away_is_said_with_a_time_to_come_back(http: httpx2.AsyncClient, fakes: Fakes) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -11,10 +9,11 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from services.common.serving.disconnect import while_connected
-from services.common.serving.errors import NotFound, Unprocessable
-from services.gateway import ids, present, schemas
+from services.common.serving.errors import NotFound
+from services.gateway import present, schemas
 from services.gateway.photos import Picture
 from services.gateway.records.clock import to_ms
+from services.gateway.routes import paging
 from services.gateway.routes.deps import ClaimId, PhotoId, Reader, Running, no_such_claim
 from services.gateway.routes.waiting import HEADERS, LONGEST_WAIT_S, current, etag, respond, wait_for_end, wait_for_news
 
@@ -64,7 +63,7 @@ async def listed(
     page_token: Annotated[str | None, Query(max_length=100, description="the last answer's next_page_token")] = None,
 ) -> schemas.ClaimList:
     """Claims, newest first, without their photos. `next_page_token` is there while there are more."""
-    before = None if page_token is None else _opened(page_token)
+    before = None if page_token is None else paging.opened("clm", page_token)
     rows = await runtime.claims.list(
         caller.tenant,
         limit=page_size + 1,
@@ -76,7 +75,7 @@ async def listed(
     page = rows[:page_size]
     more = len(rows) > page_size
     return schemas.ClaimList(
-        data=[present.item(row) for row in page], next_page_token=_token(page[-1].id) if more else None
+        data=[present.item(row) for row in page], next_page_token=paging.token(page[-1].id) if more else None
     )
 
 
@@ -106,17 +105,3 @@ async def _picture(runtime: Running, claim_id: str, photo_id: str, kind: Picture
         raise no_such_claim()
     # Findings of a finished photo never change, and its id is never used again.
     return Response(data, headers={"Cache-Control": "private, max-age=31536000, immutable"}, media_type="image/webp")
-
-
-def _token(claim_id: str) -> str:
-    return base64.urlsafe_b64encode(claim_id.encode()).decode().rstrip("=")
-
-
-def _opened(token: str) -> str:
-    try:
-        claim_id = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
-    except (binascii.Error, ValueError):
-        claim_id = ""
-    if not ids.valid("clm", claim_id):
-        raise Unprocessable("page_token takes a next_page_token of an earlier answer, unchanged")
-    return claim_id
