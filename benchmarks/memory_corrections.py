@@ -88,7 +88,7 @@ def teach(memory: Memory, lessons: Crops) -> int:
     return refused
 
 
-def _row(what: str, values: NDArray[np.generic], image: NDArray[np.int64]) -> str:
+def _row(what: str, values: NDArray[np.bool_ | np.float64], image: NDArray[np.int64]) -> str:
     low, high = bootstrap_mean(values, image)
     return f"| {what} | {np.mean(values):+.4f} | {low:+.4f} to {high:+.4f} | {len(values)} |"
 
