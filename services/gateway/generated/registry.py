@@ -90,10 +90,12 @@ class Registry:
 
     def find(self, pixels: Pixels) -> str | None:
         """What `match` does, on what is in memory."""
-        for variant in self._variants(pixels):
-            laid: Laid | None = None
-            for index in self._candidates(variant):
-                laid = laid or Laid(variant)
+        variants = self._variants(pixels)
+        # What is cut off as a bar may be part of the picture: a candidate of one variant is laid over the other too.
+        candidates = list(dict.fromkeys(index for variant in variants for index in self._candidates(variant)))
+        for variant in variants if candidates else []:
+            laid = Laid(variant)
+            for index in candidates:
                 aligned = laid.align(self._prints[index].sketch)
                 if aligned.agreement < AGREEMENT:
                     continue
