@@ -26,6 +26,13 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+REPLAYED = {  # for OpenAPI
+    "Idempotency-Replayed": {
+        "description": "`true` where an earlier request with this Idempotency-Key made it",
+        "schema": {"type": "string"},
+    }
+}
+
 
 def fingerprint(*parts: str | bytes | None) -> str:
     """SHA-256 over the parts and their lengths: what a request asks for, in one name."""

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from pycocotools.coco import COCO
 
+from tests.contract.keyring import bearing, key
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import BLUE, RED, photo
 from tests.unit.gateway.running import gateway
@@ -223,3 +224,37 @@ async def test_batches_are_nobody_elses_and_refuse_what_they_are_not(http: httpx
     assert (await http.post(f"{batch}/start")).status_code == 422  # empty
     assert (await http.put(f"{batch}/parts/0", content=tar({}))).status_code == 422
     assert (await http.post("/v1/batches", json={"metadata": [1]})).status_code == 422
+
+
+async def test_another_tenants_batch_is_as_unknown_as_one_that_never_was(
+    http: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    http.headers.update(bearing(await key(tmp_path, "acme")))
+    batch = await created(http)
+    other = bearing(await key(tmp_path, "other"))
+    parts = ("", "/parts/1", "/manifest", "/start", "/cancel", "/results.jsonl", "/results.coco.json")
+    methods = ("GET", "PUT", "PUT", "POST", "POST", "GET", "GET")
+    for method, part in zip(methods, parts, strict=True):
+        content = tar({"a.jpg": photo()}) if method == "PUT" else None
+        answer = await http.request(method, batch + part, content=content, headers=other)
+        assert answer.status_code == 404, part
+    assert (await http.get("/v1/batches", headers=other)).json()["data"] == []
+    assert ((await http.get(batch)).json()["status"], (await http.get(batch)).json()["parts"]) == ("uploading", [])
+
+
+async def test_a_batch_is_made_once_for_an_idempotency_key(http: httpx2.AsyncClient, tmp_path: Path) -> None:
+    body = {"external_ref": "fleet-7", "metadata": {"week": 47, "fleet": 7}}
+    same = {"metadata": {"fleet": 7, "week": 47}, "external_ref": "fleet-7"}
+    own = bearing(await key(tmp_path, "acme")) | {"Idempotency-Key": "nightly-47"}
+    sent = [await http.post("/v1/batches", json=each, headers=own) for each in (body, same)]
+    assert [answer.status_code for answer in sent] == [201, 201]
+    assert sent[0].json() == sent[1].json() and sent[0].headers["Location"] == sent[1].headers["Location"]
+    assert [answer.headers.get("Idempotency-Replayed") for answer in sent] == [None, "true"]
+    other = await http.post("/v1/batches", json={"external_ref": "fleet-8"}, headers=own)
+    assert other.status_code == 422 and other.json()["type"].endswith(":idempotency-mismatch")
+    claim = await http.post("/v1/claims", files={"photos": photo()}, headers=own)
+    assert claim.status_code == 422 and claim.json()["type"].endswith(":idempotency-mismatch")
+    foreign = bearing(await key(tmp_path, "other")) | {"Idempotency-Key": "nightly-47"}
+    theirs = await http.post("/v1/batches", json=body, headers=foreign)
+    assert theirs.status_code == 201 and theirs.json()["id"] != sent[0].json()["id"]
+    assert len((await http.get("/v1/batches", headers=own)).json()["data"]) == 1

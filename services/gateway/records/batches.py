@@ -58,6 +58,12 @@ class BatchStore:
         return batch
 
     @whole
+    async def known(self, batch_id: str) -> bool:
+        async with self._reading.connect() as connection:
+            found = await connection.execute(select(Batch.id).where(Batch.id == batch_id))
+            return found.first() is not None
+
+    @whole
     async def list(self, *, tenant: str, limit: int, before: str | None) -> Sequence[Batch]:
         """Newest first, those older than `before`."""
         query = select(Batch).where(Batch.tenant == tenant).order_by(Batch.id.desc()).limit(limit)

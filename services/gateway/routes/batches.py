@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -10,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from services.common.serving.errors import BatchUnfinished
 from services.gateway import batch_schemas, fields, ids
 from services.gateway.batches import feeder, manifest, parts, present, results
+from services.gateway.once import REPLAYED, IdempotencyKey, fingerprint, once
 from services.gateway.records.batch_rows import Batch
 from services.gateway.records.batches import no_such_batch
 from services.gateway.routes import paging
@@ -34,17 +36,33 @@ def _body(*kinds: str, what: str) -> dict[str, object]:
     return {"requestBody": {"required": True, "content": dict.fromkeys(kinds, schema)}}
 
 
-@router.post("/v1/batches", status_code=201)
+@router.post("/v1/batches", status_code=201, responses={201: {"headers": REPLAYED}})
 async def create(
-    runtime: Running, caller: Submitter, response: Response, new: batch_schemas.NewBatch
+    runtime: Running,
+    caller: Submitter,
+    response: Response,
+    new: batch_schemas.NewBatch,
+    idempotency_key: IdempotencyKey = None,
 ) -> batch_schemas.Batch:
-    """An empty batch: put parts with photos, put a manifest or none, then start it. It waits a week to be started."""
-    batch_id = ids.new("bat")
+    """An empty batch: put parts with photos, put a manifest or none, then start it. It waits a week to be started.
+
+    With an `Idempotency-Key`, sending the same again makes no other batch.
+    """
     reference = None if new.external_ref is None else fields.external_ref(new.external_ref.encode(errors="replace"))
-    await runtime.batches.create(
-        batch_id, tenant=caller.tenant, external_ref=reference, metadata=fields.checked(new.metadata)
-    )
+    metadata = fields.checked(new.metadata)
+    async with once(
+        runtime.idempotency,
+        caller,
+        idempotency_key,
+        fingerprint=fingerprint("batches", reference, json.dumps(metadata, sort_keys=True)),
+        new_id=ids.new("bat"),
+        made=runtime.batches.known,
+    ) as (batch_id, made):
+        if not made:
+            await runtime.batches.create(batch_id, tenant=caller.tenant, external_ref=reference, metadata=metadata)
     response.headers["Location"] = f"/v1/batches/{batch_id}"
+    if made:
+        response.headers["Idempotency-Replayed"] = "true"
     return await _shown(runtime, await runtime.batches.load(batch_id, caller.tenant))
 
 

@@ -16,7 +16,7 @@ from services.common.serving.errors import NotReady
 from services.gateway import fields, ids, schemas
 from services.gateway.admission import admitted
 from services.gateway.callers import Caller
-from services.gateway.once import IdempotencyKey, fingerprint, once
+from services.gateway.once import REPLAYED, IdempotencyKey, fingerprint, once
 from services.gateway.records.usage import Bounds
 from services.gateway.routes.deps import Running, Submitter
 from services.gateway.routes.photos_in import form, kept, named
@@ -32,14 +32,14 @@ _BODY = form(
     metadata={"type": "string", "description": "Your own JSON object, given back unchanged"},
     vehicle={"type": "string", "description": "JSON: make, model, year and vin, as far as they are known"},
 )
-_HEADERS = HEADERS | {
-    "Location": {"description": "Where the claim is", "schema": {"type": "string"}},
-    "Idempotency-Replayed": {
-        "description": "`true` where an earlier request with this Idempotency-Key made the claim",
-        "schema": {"type": "string"},
-    },
-    "Preference-Applied": {"description": "The wait that was granted", "schema": {"type": "string"}},
-}
+_HEADERS = (
+    HEADERS
+    | REPLAYED
+    | {
+        "Location": {"description": "Where the claim is", "schema": {"type": "string"}},
+        "Preference-Applied": {"description": "The wait that was granted", "schema": {"type": "string"}},
+    }
+)
 _Prefer = Annotated[
     str | None, Header(description="wait=N: answer when the claim is final, after N seconds at the latest (RFC 7240)")
 ]

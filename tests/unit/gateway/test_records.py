@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
 
 from services.gateway import ids
+from services.gateway.records import migrate
 from services.gateway.records.database import Database
 from services.gateway.records.store import ClaimStore, Conclusion, MorePhotos, NewPhoto, Outcome, StaleAttempt
 from services.gateway.records.tables import Base
@@ -180,3 +183,21 @@ async def test_the_migrations_build_exactly_the_models(database: Database) -> No
 
     async with database.reading.connect() as connection:
         assert await connection.run_sync(difference) == []
+
+
+async def test_every_migration_can_be_taken_back_and_made_again(database: Database) -> None:
+    def downgrade(connection: Connection, revision: str) -> set[str]:
+        prepared = migrate.config()
+        prepared.attributes["connection"] = connection
+        command.downgrade(prepared, revision)
+        return set(inspect(connection).get_table_names())
+
+    revisions = [each.revision for each in ScriptDirectory.from_config(migrate.config()).walk_revisions()]
+    assert len(revisions) >= 9  # newest first; more than one head would have raised
+    left: set[str] = set()
+    for revision in [*revisions[1:], "base"]:
+        async with database.writing.begin() as connection:
+            left = await connection.run_sync(downgrade, revision)
+    assert left == {"alembic_version"}
+    await database.upgrade()
+    await test_the_migrations_build_exactly_the_models(database)
