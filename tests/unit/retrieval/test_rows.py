@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
+from services.common.serving import migrations
+from services.retrieval import tables
 from services.retrieval.memory import Memory
 from services.retrieval.rows import MemoryRows, Row, from_bytes, to_bytes
 from tests.packs import BACKBONE
@@ -58,3 +63,32 @@ def test_half_precision_keeps_directions() -> None:
 
 def _row(name: str) -> Row:
     return Row(name, to_bytes(np.eye(1, 8)[0]), "dent", "training", BACKBONE)
+
+
+def test_a_database_from_before_migrations_is_taken_over_and_can_go_back(tmp_path: Path) -> None:
+    engine = create_engine(cases.rows_url(tmp_path))
+    scripts = Path(tables.__file__).parent / "migrations"
+
+    def migrate(verb: Callable[[Config, str], None], to: str) -> None:
+        with engine.begin() as connection:
+            prepared = migrations.config(scripts)
+            prepared.attributes["connection"] = connection
+            verb(prepared, to)
+
+    migrate(command.upgrade, "0001")
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE memory_alembic_version"))
+        connection.execute(
+            text(
+                "INSERT INTO memory_rows (id, embedding, label, source, backbone, created_at) "
+                "VALUES ('old/0', :embedding, 'dent', 'training', :backbone, 0)"
+            ),
+            {"embedding": to_bytes(np.eye(1, 8)[0]), "backbone": BACKBONE},
+        )
+    rows = MemoryRows(cases.rows_url(tmp_path))
+    assert rows.get(["old/0"])["old/0"].living
+    rows.close()
+    migrate(command.downgrade, "0001")
+    assert "claim_id" in {column["name"] for column in inspect(engine).get_columns("memory_rows")}
+    migrate(command.downgrade, "base")
+    engine.dispose()
