@@ -12,6 +12,7 @@ from services.common.jobs.payload import CLAIMS, GENERATIONS
 from services.common.jobs.queue import JobQueue
 from services.common.jobs.signals import Signals
 from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpSegmenter, over_network
+from services.common.serving.ending import end
 from services.common.serving.generator_client import HttpGenerator
 from services.gateway import measures
 from services.gateway.assessment.clients import Clients
@@ -137,13 +138,8 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             checks=Turnstile(2, 16),  # some milliseconds each
             analyses=Turnstile(2, 4),  # as long as a claim's photo each
         )
-        stack.push_async_callback(_ended, asyncio.create_task(measures.keep(runtime), name="measures"))
+        stack.push_async_callback(end, asyncio.create_task(measures.keep(runtime), name="measures"))
         yield runtime
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def policy(settings: Settings) -> Policy:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import structlog
 
 from services.common.jobs.payload import CLAIMS, ClaimJob
 from services.common.jobs.worker import JobWorker, Turn
+from services.common.serving.ending import end
 from services.common.serving.errors import Problem
 from services.gateway import claim_job, eraser
 from services.gateway.batches.feeder import Feeder
@@ -73,10 +73,7 @@ class ClaimWorker:
         if self._generations is not None:
             await self._generations.stop()
         await self._jobs.stop(self._runtime.settings.drain_seconds)
-        for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(*self._tasks)
 
     async def _work(self, data: dict[str, str], turn: Turn) -> None:
         await claim_job.work(self._runtime, ClaimJob.from_json(data).claim_id, turn.ended)

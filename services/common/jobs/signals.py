@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.common.jobs.connection import PREFIX
+from services.common.serving.ending import end
 
 log = structlog.get_logger(__name__)
 _CHANNEL = f"{PREFIX}:changed"
@@ -61,9 +62,7 @@ class Signals:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         await self._listening.aclose()
 
     async def _listen(self) -> None:

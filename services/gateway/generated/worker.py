@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import structlog
 
 from services.common.jobs.payload import GENERATIONS, GenerationJob
 from services.common.jobs.worker import JobWorker, Turn
+from services.common.serving.ending import end
 from services.common.serving.errors import Problem
 from services.gateway.generated import job
 from services.gateway.runtime import Runtime
@@ -33,10 +33,7 @@ class GenerationWorker:
     async def stop(self) -> None:
         """Give back what is being drawn: the next worker finds it where it is by then."""
         await self._jobs.stop(0)
-        for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(*self._tasks)
 
     async def _work(self, data: dict[str, str], _turn: Turn) -> None:
         await job.work(self._runtime, GenerationJob.from_json(data).generation_id)

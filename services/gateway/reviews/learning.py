@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.common.serving.clients import Retrieval
 from services.common.serving.context import bound, current
+from services.common.serving.ending import end
 from services.common.serving.errors import NotFound, Problem
 from services.common.serving.schemas import Case, Neighbour
 from services.gateway.records.review_rows import Review
@@ -89,9 +90,7 @@ class Learning:
 
     async def stop(self) -> None:
         if self._sweeping is not None:
-            self._sweeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sweeping
+            await end(self._sweeping)
 
     async def _sweep(self, every_s: float) -> None:
         while True:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook as Signer
 
 import services
+from services.common.serving.ending import end
 from services.common.serving.errors import UrlNotAllowed
 from services.common.serving.telemetry import WEBHOOK_DELIVERIES
 from services.gateway.outbound import Outbound, Unreachable
@@ -50,9 +51,7 @@ class Sender:
                     log.warning("deliveries cannot be read", error=type(error).__name__)
                 await self._pause()
         finally:
-            for task in self._sending:
-                task.cancel()
-            await asyncio.gather(*self._sending, return_exceptions=True)
+            await end(*self._sending)
 
     async def _begin_due(self) -> None:
         held = list(self._sending.values())
