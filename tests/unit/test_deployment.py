@@ -52,7 +52,8 @@ def violations(compose: Compose) -> list[str]:
             "needs curl": "curl" in str(service.get("healthcheck")),
             "does not come back": name != "init" and service.get("restart") != "unless-stopped",
             "publishes a port": name not in PUBLISHED and "ports" in service,
-            "is on an open network": name not in PUBLISHED and service.get("networks", []) not in ([], ["inner"], SENDS.get(name)),
+            "is on an open network": name not in PUBLISHED
+            and service.get("networks", []) not in ([], ["inner"], SENDS.get(name)),
             "has a moving image": ":latest" in service.get("image", "")
             or not (service.get("build") or _pinned(service)),
         }
