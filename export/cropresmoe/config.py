@@ -36,7 +36,6 @@ class Config:
     adaptive: float = 0.0  # how much gamma grows for classes that the model is unsure of
     teacher: float = 0.0  # share of the loss that is distillation; above 0 it wants --teacher
     heat: float = 2.0  # of the distillation
-    presence: float = 0.0  # weight of the loss of "is there a damage at all"; above 0 it wants --proposals
     ema: float = 0.998
     seed: int = 0
 
@@ -44,7 +43,7 @@ class Config:
 def build(config: Config, classes: int) -> CropResMoE | RawMoE:
     if config.backbone == "raw":
         return RawMoE(classes)
-    return CropResMoE(config.backbone, classes, config.dropout, presence=config.presence > 0, head=config.head)
+    return CropResMoE(config.backbone, classes, config.dropout, head=config.head)
 
 
 def cutting(config: Config) -> tuple[Cut, Protocol]:

@@ -28,11 +28,10 @@ class Crops:
     """n crops of one split. `image` groups crops of one photo; `size` is 0 small, 1 medium, 2 large."""
 
     pixels: NDArray[np.uint8]  # [n, side, side, 3], with ROOM around each box
-    labels: NDArray[np.int64]  # [n], index into the classes; -1 where a segmenter's box is not on a damage
+    labels: NDArray[np.int64]  # [n], index into the classes
     image: NDArray[np.int64]  # [n]
     size: NDArray[np.int64]  # [n]
     served: NDArray[np.uint8]  # [n, S, S, 3]: exactly as serving cuts them
-    presence: NDArray[np.float32]  # [n] in [0, 1]: how much the crop shows a damage
 
     def joined(self, other: Crops) -> Crops:
         """Both, the other's photos counted on from these."""

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from export.albert.dataset import DAMAGES, open_pixels
 from export.cropresmoe.data import Crops, wide_crops, wide_side
-from export.cropresmoe.proposals import read_proposals
 from export.data.coco import Annotation, CocoError, Photo, clean_licence, read_coco
 from export.labels import Labels
 from services.common.vision.crops import cut_crops
@@ -75,9 +74,8 @@ def load_crops(
     wide: bool = True,
     jitter: int | None = None,
     aspect: float | None = None,
-    proposals: Path | None = None,
 ) -> tuple[Crops, list[Photo]]:
-    """Every sample of a split as crops, and the photo of each crop; after them a photo's `proposals`.
+    """Every sample of a split as crops, and the photo of each crop.
 
     `split`: train, val, test, or the path of a COCO file.
     `jitter`: a seed; boxes are then scaled and shifted as a segmenter's are (IoU mostly 0.6 to 1). `aspect`: square
@@ -86,13 +84,10 @@ def load_crops(
     path = Path(split) if split.endswith(".json") else data / "damage" / f"{split}.json"
     rng = np.random.default_rng(jitter)
     classes = list(labels.vocabulary.classes)
-    proposed = read_proposals(proposals) if proposals else {}
     side = wide_side(cut.size, cut.context)
     names = labels.sources[protocol.source]
-    served: dict[str | None, int] = {None: -1} | {n: classes.index(t.serves) for n, t in names.items() if t.serves}
-    rows: dict[str, list[NDArray[np.generic]]] = {
-        k: [] for k in ("pixels", "labels", "image", "size", "served", "presence")
-    }
+    served = {n: classes.index(t.serves) for n, t in names.items() if t.serves}
+    rows: dict[str, list[NDArray[np.generic]]] = {k: [] for k in ("pixels", "labels", "image", "size", "served")}
     photos: list[Photo] = []
     coco = read_coco(path, categories=names)
     for number, photo in enumerate(tqdm(coco.photos, desc=f"crops of {split}", mininterval=5)):
@@ -100,10 +95,8 @@ def load_crops(
         if not kept or not (all_licences or clean_licence(photo)):
             continue
         boxes = np.array([a.box for a in kept]) / np.array([photo.width, photo.height] * 2)
-        extra = proposed.get(photo.path.name, [])
         if jitter is not None:
             boxes = jittered(boxes, rng)
-        boxes = np.concatenate([boxes, np.array([p.box for p in extra]).reshape(-1, 4)])
         pixels = open_pixels(photo)
         if aspect and photo.width == photo.height:
             pixels = cut_stretch(pixels, aspect)
@@ -114,9 +107,7 @@ def load_crops(
             if wide
             else np.zeros((len(boxes), 1, 1, 3), np.uint8)
         )
-        said = [*(a.category for a in kept), *(p.label for p in extra)]
-        rows["labels"].append(np.array([served.get(n, -1) for n in said], np.int64))
-        rows["presence"].append(np.array([1.0] * len(kept) + [p.presence for p in extra], np.float32))
+        rows["labels"].append(np.array([served[a.category] for a in kept], np.int64))
         rows["image"].append(np.full(len(boxes), number, np.int64))
         rows["size"].append(np.array([SIZES.index(size_class(tuple(b))) for b in boxes.tolist()], np.int64))
         photos += [photo] * len(boxes)

@@ -54,8 +54,7 @@ class CropResMoE(nn.Module):
     """uint8 crops [B, S, S, 3] -> logits [B, C], gates [B, E], features [B, d].
 
     `backbone`: resnet50 (the paper; 24,833,507 parameters at six classes) or another of `backbones.NAMES`; `head`:
-    moe, or linear for a baseline. `presence` adds one logit to the paper's model: whether the crop shows a damage at
-    all (see `presence_of`).
+    moe, or linear for a baseline.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class CropResMoE(nn.Module):
         classes: int = 7,
         dropout: float = 0.0,
         *,
-        presence: bool = False,
         head: str = "moe",
     ) -> None:
         super().__init__()
@@ -75,11 +73,6 @@ class CropResMoE(nn.Module):
         self.width = width
         self.dropout = dropout
         self.head: MoEHead | LinearHead = HEADS[head](width, classes)
-        self.presence = nn.Linear(width, 1) if presence else None
-
-    def presence_of(self, x: Tensor) -> Tensor | None:
-        """Features [B, d] -> logits [B] of "there is a damage", or None where the model was not taught to tell."""
-        return None if self.presence is None else self.presence(x)[:, 0]
 
     def embed(self, crops: Tensor) -> Tensor:
         """Pooled features [B, d] of uint8 crops [B, S, S, 3]."""

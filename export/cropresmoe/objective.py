@@ -1,4 +1,4 @@
-"""One training step's loss: classes with their weights, load of the experts, presence, and a teacher's answers."""
+"""One training step's loss: classes with their weights, load of the experts, and a teacher's answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from export.cropresmoe.config import Config
 from export.cropresmoe.data import Crops
 from export.cropresmoe.losses import Focus, distillation, focal_loss
-from export.cropresmoe.model import CropResMoE
 from export.training import fast_bf16
 
 
@@ -22,9 +21,8 @@ class Objective:
             raise ValueError("`teacher` in the preset and a teacher's answers belong together: give both or neither")
         self.config = config
         self.labels = torch.from_numpy(data.labels).to(device)
-        self.presence = torch.from_numpy(data.presence).to(device)
         self.teacher = None if teacher is None else teacher.to(device)
-        counts = np.bincount(data.labels[data.labels >= 0], minlength=classes).astype(np.float32)
+        counts = np.bincount(data.labels, minlength=classes).astype(np.float32)
         weights = np.where(counts > 0, np.maximum(counts, 1) ** -config.balance, 0.0)
         self.alpha = torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32, device=device)
         self.absent = torch.tensor(np.where(counts > 0, 0.0, -1e4), dtype=torch.float32, device=device)
@@ -37,9 +35,7 @@ class Objective:
         target = _smoothed(labels, self.absent == 0, config.smoothing)
         x, target, taught = _mixup(x, target, taught, config.mixup, rng)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=fast_bf16(x.device)):
-            logits, gates, features = model(x)
-            inner = getattr(model, "module", model)  # what several processes train is wrapped
-            present = inner.presence_of(features) if isinstance(inner, CropResMoE) else None
+            logits, gates, _ = model(x)
         logits = logits.float() + self.absent
         loss = focal_loss(logits, target, self.alpha, self.focus.gamma)
         self.focus.see(logits, labels)
@@ -49,16 +45,13 @@ class Objective:
         if gates.shape[1] > 1:
             load = gates.float().mean(0)
             loss = loss + config.importance * (load.std() / load.mean()) ** 2  # balanced load over experts
-        if present is not None:
-            truth = self.presence[index]
-            loss = loss + config.presence * F.binary_cross_entropy_with_logits(present.float(), truth)
         return loss
 
 
 def _smoothed(labels: Tensor, present: Tensor, smoothing: float) -> Tensor:
-    """One-hot targets [B, C], smoothed over the classes that are `present` [C]; all zero for a label of -1."""
-    hot = F.one_hot(labels.clamp(min=0), len(present)).float()
-    return (hot * (1 - smoothing) + smoothing * present.float() / present.sum()) * (labels >= 0)[:, None]
+    """One-hot targets [B, C], smoothed over the classes that are `present` [C]."""
+    hot = F.one_hot(labels, len(present)).float()
+    return hot * (1 - smoothing) + smoothing * present.float() / present.sum()
 
 
 def _mixup(

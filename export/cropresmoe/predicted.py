@@ -60,5 +60,5 @@ def predicted_crops(segment: Pack, data: Path, split: str, labels: Labels, cut: 
     served = np.concatenate([*rows["served"], np.zeros((0, cut.size, cut.size, 3), np.uint8)])
     kept = {k: np.concatenate([*rows[k], np.zeros(0, np.int64)]).astype(np.int64) for k in ("labels", "image", "size")}
     nothing = np.zeros((len(served), 1, 1, 3), np.uint8)  # nobody trains on these
-    crops = Crops(pixels=nothing, served=served, presence=np.ones(len(served), np.float32), **kept)
+    crops = Crops(pixels=nothing, served=served, **kept)
     return crops, photos, labelled

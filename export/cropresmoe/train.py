@@ -154,13 +154,13 @@ def _over(schedule: Schedule, step: int, accelerator: Accelerator) -> bool:
 
 
 def start_from(model: CropResMoE, run: Path) -> None:
-    """The averaged weights of an earlier run; a presence head that it did not have stays new. Raises ValueError."""
+    """The averaged weights of an earlier run. Raises ValueError."""
     given, own = read_checkpoint(run / "checkpoint.pt")["averaged"], model.state_dict()
     wrong = [k for k in given if k not in own or own[k].shape != given[k].shape]
-    wrong += [k for k in own if k not in given and not k.startswith("presence.")]
+    wrong += [k for k in own if k not in given]
     if wrong:
         raise ValueError(f"{run}: trained on another backbone or other classes ({', '.join(wrong[:3])}, ...)")
-    model.load_state_dict(given, strict=False)
+    model.load_state_dict(given)
 
 
 def main() -> None:
@@ -168,7 +168,6 @@ def main() -> None:
         "Train CropResMoE on damage crops",
         "cropresmoe-lite2",
         init="an earlier run on the same backbone whose weights to start from",
-        proposals="what a segmenter takes for damage (export.cropresmoe.proposals): teaches presence",
         teacher="a run whose answers to learn from (`teacher` in the preset is their share of the loss)",
         pseudo="a COCO file of confident answers (export.cropresmoe.pseudo) to train on as well",
     )
@@ -182,11 +181,10 @@ def run(args: argparse.Namespace) -> None:
     cut, protocol = cutting(config)
     if config.source not in labels.sources:
         raise ValueError(f"source {config.source!r} is none of labels.yaml: {', '.join(labels.sources)}")
-    for option, share in (("proposals", config.presence), ("teacher", config.teacher)):
-        if (share > 0) != bool(getattr(args, option)):
-            raise ValueError(f"the preset's weight and --{option} belong together: give both or neither")
-    if args.teacher and (args.proposals or args.pseudo):
-        raise ValueError("--teacher answers for labelled crops only: leave out --proposals and --pseudo")
+    if (config.teacher > 0) != bool(args.teacher):
+        raise ValueError("the preset's weight and --teacher belong together: give both or neither")
+    if args.teacher and args.pseudo:
+        raise ValueError("--teacher answers for labelled crops only: leave out --pseudo")
     classes = list(labels.vocabulary.classes)
     model = build(config, len(classes))
     if isinstance(model, CropResMoE):
@@ -197,7 +195,7 @@ def run(args: argparse.Namespace) -> None:
     for split in ("train", "val"):
         read_coco(args.data / "damage" / f"{split}.json", categories=names)
     options = {"protocol": protocol, "all_licences": args.all_licences}
-    data, _ = load_crops(args.data, "train", labels, cut, proposals=args.proposals, **options)
+    data, _ = load_crops(args.data, "train", labels, cut, **options)
     if args.pseudo:
         data = data.joined(load_crops(args.data, str(args.pseudo), labels, cut, protocol=protocol)[0])
     validation, _ = load_crops(args.data, "val", labels, cut, protocol=protocol, wide=False)
@@ -206,9 +204,9 @@ def run(args: argparse.Namespace) -> None:
         if args.teacher
         else None
     )
-    counts = np.bincount(data.labels[data.labels >= 0], minlength=len(classes)).tolist()
+    counts = np.bincount(data.labels, minlength=len(classes)).tolist()
     said = ", ".join(f"{name} {n}" for name, n in zip(classes, counts, strict=True) if n)
-    print(f"{len(data.labels)} training crops, {int((data.labels < 0).sum())} of them not on a damage: {said}")
+    print(f"{len(data.labels)} training crops: {said}")
     train(config, data, validation, classes, args.out, initial=model, teacher=taught)
 
 

@@ -119,7 +119,6 @@ def test_a_run_becomes_a_graph_with_unit_embeddings_and_a_hash_of_its_backbone(t
         image=np.arange(8),
         size=np.zeros(8, np.int64),
         served=rng.integers(0, 255, (8, 64, 64, 3)).astype(np.uint8),
-        presence=np.ones(8, np.float32),
     )
     config = Config(backbone="lite0", size=64, epochs=1, batch=4, frozen=0)
     train(config, crops, crops, ["a", "b"], tmp_path)

@@ -220,7 +220,7 @@ def test_a_memory_of_another_backbone_is_refused(room: Path) -> None:
 
 def test_weights_that_are_not_there_are_said_before_any_photo_is_opened(room: Path, tmp_path: Path) -> None:
     args = argparse.Namespace(
-        preset=str(room / "tiny.yaml"), minutes=None, proposals=None, teacher=None, pseudo=None, init=None,
+        preset=str(room / "tiny.yaml"), minutes=None, teacher=None, pseudo=None, init=None,
         weights=tmp_path / "none.pth", data=tmp_path, out=tmp_path / "run", all_licences=False,
     )  # fmt: skip
     with pytest.raises(FileNotFoundError, match=r"none\.pth: there is no such file of weights"):
