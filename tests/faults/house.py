@@ -93,6 +93,16 @@ class House:
     def kill(self, name: str) -> None:
         self.running[name].stop(signal.SIGKILL)
 
+    def wait_until_up(self, name: str) -> None:
+        """Until a worker or a model that was started takes work. Raises AssertionError where it ended instead."""
+        service = self.running[name]
+        if name in MODELS:
+            service.wait_until_ready(f"http://127.0.0.1:{self.ports[name]}")
+            return
+        while "worker started" not in service.log.read_text():
+            assert service.process.poll() is None, service.tail()
+            time.sleep(0.05)
+
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """Ask the records themselves, past all code under test."""
         if self.database_url.startswith("sqlite"):

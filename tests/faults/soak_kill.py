@@ -73,7 +73,8 @@ async def _kill(house: House, seen: Seen, chance: random.Random, every_s: float 
         if name.startswith("worker"):
             watching = asyncio.create_task(_watch(house, seen, before, killed_at))
             watching.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.sleep(every_s)
+        # Whoever kills faster than the machine starts things is shown nothing: no work would ever be done.
+        await asyncio.gather(asyncio.sleep(every_s), asyncio.to_thread(house.wait_until_up, name))
 
 
 async def _restart_s(house: House) -> float:
@@ -81,8 +82,7 @@ async def _restart_s(house: House) -> float:
     begun = time.monotonic()
     await asyncio.to_thread(house.kill, "worker-1")
     house.start("worker-1")
-    while "worker started" not in house.running["worker-1"].log.read_text():  # noqa: ASYNC110 - another process
-        await asyncio.sleep(0.05)
+    await asyncio.to_thread(house.wait_until_up, "worker-1")
     return time.monotonic() - begun
 
 
