@@ -16,7 +16,7 @@ from services.gateway.runtime import opened
 from services.gateway.settings import Settings
 from services.gateway.worker import ClaimWorker
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("services.gateway")  # as a program, __name__ is "__main__", and only our own are logged
 
 
 def main() -> None:
