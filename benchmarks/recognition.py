@@ -79,10 +79,10 @@ def filled(count: int, size: int) -> tuple[Registry, list[Pixels]]:
 
 
 def recalls(registry: Registry, made: list[Pixels]) -> dict[str, int]:
-    """transform -> how many of `made` were recognised as themselves."""
+    """transform -> how many of `made` were recognised as one of ours."""
     rng = np.random.default_rng(0)
     return {
-        name: sum(registry.find(change(pixels, rng)) == str(n) for n, pixels in enumerate(tqdm(made, desc=name)))
+        name: sum(registry.find(change(pixels, rng)) is not None for pixels in tqdm(made, desc=name))
         for name, change in TRANSFORMS.items()
     }
 

@@ -1,9 +1,9 @@
 """Is this photo a picture that we made? Pure functions on pixels.
 
-Two steps. A hash and a coarse colour layout pick the few candidates worth a look; then each candidate's sketch is laid
-over the photo at every place and at every scale, and only where the two agree pixel by pixel (normalised
-cross-correlation) is it the same picture. That survives compression, resizing, cropping and borders, and it is not a
-question of style: another picture of the same kind does not lie on top of this one.
+Three steps. A hash and a coarse colour layout pick the few candidates worth a look; then each candidate's sketch is
+laid over the photo at every place and at every scale (normalised cross-correlation); and only where the fine structures
+agree at that place as well (`detail.py`) is it the same picture. That survives compression, resizing, cropping and
+borders, and it is not a question of style: another picture of the same kind does not lie on top of this one.
 
 The layout is computed here and not by the classifier: distances of a learned embedding mean something for one pack
 only, and what was made must still be known when the pack is replaced.
@@ -70,10 +70,10 @@ def sketch(pixels: Pixels, longer: float = SKETCH) -> Floats:
     return np.asarray(Image.fromarray(pixels).convert("L").resize(size, Image.Resampling.BOX), np.float32)
 
 
-def trimmed(pixels: Pixels) -> Pixels:
+def trimmed(pixels: Pixels, *, sides: bool = True) -> Pixels:
     """Without bars in the edge's own colour, as a screenshot has them; as it is where hardly anything would stay."""
     top, bottom = _inside(pixels)
-    left, right = _inside(pixels[top:bottom].swapaxes(0, 1))
+    left, right = _inside(pixels[top:bottom].swapaxes(0, 1)) if sides else (0, pixels.shape[1])
     if bottom - top < _LEAST_LEFT * len(pixels) or right - left < _LEAST_LEFT * pixels.shape[1]:
         return pixels
     return pixels[top:bottom, left:right]

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from services.common.serving import tensors
 from services.common.serving.tensors import Spec
+from services.gateway.generated import detail
 from services.gateway.generated.likeness import Fingerprint, Laid, Pixels, fingerprint, layout, perceptual_hash, trimmed
 from services.gateway.generated.likeness import sketch as sketched
 from services.gateway.records.generations import GenerationStore
 
 GENERATED = "This is a synthetic picture that was made here. It shows nothing that happened; send a real photo."
-AGREEMENT = 0.94  # see docs/benchmarks.md for what lies on either side of it
+# Measured on toy cars and real photos (docs/benchmarks.md): our own pictures lie above both, whatever was done to them.
+AGREEMENT, DETAIL_AGREEMENT = 0.85, 0.55
 _CANDIDATES = 4  # by layout, and half as many by hash, for the photo as it is and without its bars
 _LEAST_LIKENESS, _MOST_BITS = 0.6, 14  # farther than that, no candidate is worth laying over the photo
 _MARGIN = 0.15  # of the painted window, around it: alignment is exact to a pixel of the sketch only
@@ -43,6 +45,7 @@ def dump(pixels: Pixels, clean: Pixels | None = None, mask: NDArray[np.bool_] | 
         "layout": print_.layout,
         "sketch": print_.sketch,
         "hash": np.array([print_.hash], np.uint64),
+        "detail": detail.detail(pixels),
     }
     if clean is not None and mask is not None:
         window = _window(mask)
@@ -54,18 +57,24 @@ def dump(pixels: Pixels, clean: Pixels | None = None, mask: NDArray[np.bool_] | 
     return print_.hash, tensors.dump(arrays)
 
 
-def _load(data: bytes) -> tuple[Fingerprint, Painted | None]:
+def _load(data: bytes) -> tuple[Fingerprint, NDArray[np.uint8], Painted | None]:
     grey = Spec("float32", (None, None))
-    base = {"layout": Spec("float32", (None,)), "sketch": grey, "hash": Spec("uint64", (1,))}
+    base = {
+        "layout": Spec("float32", (None,)),
+        "sketch": grey,
+        "hash": Spec("uint64", (1,)),
+        "detail": Spec("uint8", (None, None)),
+    }
     painted = {"window": Spec("float32", (4,)), "made": grey, "clean": grey}
     has_window = b'"window"' in data[:2000]
     found = tensors.load(data, base | painted if has_window else base)
-    floats = {name: np.asarray(array, np.float32) for name, array in found.items() if name != "hash"}
+    floats = {name: np.asarray(array, np.float32) for name, array in found.items() if name not in ("hash", "detail")}
+    fine = np.asarray(found["detail"], np.uint8)
     print_ = Fingerprint(int(found["hash"][0]), floats["layout"], floats["sketch"])
     if not has_window:
-        return print_, None
+        return print_, fine, None
     x0, y0, x1, y1 = (float(v) for v in floats["window"])
-    return print_, Painted((x0, y0, x1, y1), floats["made"], floats["clean"])
+    return print_, fine, Painted((x0, y0, x1, y1), floats["made"], floats["clean"])
 
 
 class Registry:
@@ -75,6 +84,7 @@ class Registry:
         self._store = store
         self._ids: list[str] = []
         self._prints: list[Fingerprint] = []
+        self._details: list[NDArray[np.uint8]] = []
         self._painted: list[Painted | None] = []
         self._layouts = np.zeros((0, 108), np.float32)
         self._refreshing = asyncio.Lock()
@@ -99,6 +109,8 @@ class Registry:
                 aligned = laid.align(self._prints[index].sketch)
                 if aligned.agreement < AGREEMENT:
                     continue
+                if detail.agreement(variant, aligned.box, self._details[index]) < DETAIL_AGREEMENT:
+                    continue
                 painted = self._painted[index]
                 if painted is None or _is_painted(variant, aligned.box, painted):
                     return self._ids[index]
@@ -106,15 +118,17 @@ class Registry:
 
     def add(self, image_id: str, data: bytes) -> None:
         """Know a picture by its stored fingerprint."""
-        print_, painted = _load(data)
+        print_, fine, painted = _load(data)
         self._ids.append(image_id)
         self._prints.append(print_)
+        self._details.append(fine)
         self._painted.append(painted)
         self._layouts = np.concatenate([self._layouts, print_.layout[None]])
 
     def _variants(self, pixels: Pixels) -> list[Pixels]:
-        bare = trimmed(pixels)
-        return [pixels] if bare.shape == pixels.shape else [bare, pixels]
+        """The photo without bars on any side, without those above and below only, and as it is."""
+        found = {each.shape: each for each in (trimmed(pixels), trimmed(pixels, sides=False), pixels)}
+        return list(found.values())
 
     def _candidates(self, pixels: Pixels) -> list[int]:
         likeness, mine = self._layouts @ layout(pixels), perceptual_hash(pixels)
