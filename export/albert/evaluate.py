@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.evaluation import Matches, average_precision, bootstrap, mask_iou, match
+from export.statistics import bootstrap_mean
 from services.common.serving.modelpack import Manifest
 from services.common.vision.instances import DecodedInstance, decode_instances
 from services.common.vision.resample import resize
@@ -44,8 +45,12 @@ class Scores:
     parts: dict[str, list[Matches]] = field(default_factory=dict)
     false_alarms: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def table(self) -> dict[str, tuple[float, int, tuple[float, float] | None]]:
-        """name -> (value, n, 95 % interval): n is instances for AP, photos for false alarms."""
+    def table(self, listed: float) -> dict[str, tuple[float, int, tuple[float, float] | None]]:
+        """name -> (value, n, 95 % interval): n is instances for AP, photos for false alarms.
+
+        `listed`: the score from which the pack lists a damage. False alarms are counted there, and at the score that
+        finds 0.6 of the damages where there is one.
+        """
         rows: dict[str, tuple[float, int, tuple[float, float] | None]] = {}
         if self.agnostic:
             rows["damage mask AP50, class-agnostic"] = _row(self.agnostic)
@@ -57,13 +62,18 @@ class Scores:
                 rows[f"part mask AP50: {name}"] = _row(photos)
             rows["part mask mAP50 over classes"] = _mean(self.parts)
         if self.false_alarms and self.agnostic:
+            rows["false damages per undamaged photo, as listed"] = _alarms(self.false_alarms, listed)
             at = score_at_recall(self.agnostic, 0.6)
-            alarms = np.array([(s >= at).sum() for s in self.false_alarms], np.float64)
-            rng = np.random.default_rng(0)
-            means = alarms[rng.integers(0, len(alarms), (2000, len(alarms)))].mean(1)
-            interval = (float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975)))
-            rows["false damages per undamaged photo at 0.6 recall"] = (float(alarms.mean()), len(alarms), interval)
+            if at is not None:
+                rows["false damages per undamaged photo at 0.6 recall"] = _alarms(self.false_alarms, at)
         return rows
+
+
+def _alarms(photos: list[NDArray[np.float64]], at: float) -> tuple[float, int, tuple[float, float]]:
+    """Mean number of scores at or above `at` a photo."""
+    alarms = np.array([(scores >= at).sum() for scores in photos], np.float64)
+    low, high = bootstrap_mean(alarms, np.arange(len(alarms)))
+    return float(alarms.mean()), len(alarms), (low, high)
 
 
 def _row(photos: list[Matches]) -> tuple[float, int, tuple[float, float] | None]:
@@ -86,12 +96,12 @@ def _mean(groups: Mapping[str, list[Matches]]) -> tuple[float, int, tuple[float,
     return value, sum(p.truths for photos in present for p in photos), (float(low), float(high))
 
 
-def score_at_recall(photos: list[Matches], recall: float) -> float:
-    """The highest score threshold whose recall reaches `recall` (0 when none does)."""
+def score_at_recall(photos: list[Matches], recall: float) -> float | None:
+    """The highest score threshold whose recall reaches `recall`, or None."""
     scores = np.concatenate([p.scores for p in photos])
     hits = np.concatenate([p.hits for p in photos])[np.argsort(-scores, kind="stable")]
     reached = np.cumsum(hits) >= recall * sum(p.truths for p in photos)
-    return float(np.sort(scores)[::-1][int(reached.argmax())]) if reached.any() else 0.0
+    return float(np.sort(scores)[::-1][int(reached.argmax())]) if reached.any() else None
 
 
 def evaluate(

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from export.albert.calibrate import best_threshold, fake_threshold, fit_scores
 from export.albert.dataset import supported_names, truths
 from export.albert.evaluate import Scores, Truth, evaluate, real_fake_scores
+from export.albert.fakes import fake_metrics
 from export.albert.model import OUTPUTS, Albert
 from export.albert.report import markdown, measure, predictor
 from export.albert.train import Config
@@ -34,12 +35,13 @@ from services.common.serving.modelpack import Input, Manifest, Pack, load_pack, 
 NOTES = (
     "Demonstration weights. Damages were taught by CC BY 4.0 claim photos only (as their uploader declares); part "
     "masks by a set that states no licence and asks for citation: replace them before commercial use. `missingpart` "
-    "stands for broken, torn and missing parts, which the labels do not tell apart. Other names are masked."
+    "stands for broken, torn and missing parts, which the labels do not tell apart. Fakes were learned from rendered ones "
+    "alone. Other names are masked."
 )
 
 
-DECODING = {"mask": -1.0, "nms_iou": 0.3}  # labels are drawn around damages: masks reach a little beyond the sure
-_DECODINGS = [{"mask": mask, "nms_iou": iou} for mask in (-1.0, -0.5, 0.0) for iou in (0.3, 0.5)]
+# Labels are drawn around damages, so a mask may have to reach a little beyond where the model is sure.
+_DECODINGS = [{"mask": mask, "nms_iou": iou} for mask in (-0.5, 0.0) for iou in (0.3, 0.5)]
 
 
 def load_run(folder: Path, size: int | None = None) -> tuple[Albert, Config]:
@@ -152,6 +154,7 @@ def main() -> None:
     chosen = decoding | thresholds(validation, fit_scores(validation.agnostic)) | {"fake": fake}
     pack = write_pack(place, manifest.model_copy(update={"thresholds": chosen}), {"fp32": graph, "golden": golden})
     measured = measure(pack, args.data, args.split)
+    measured += fake_metrics(pack, args.data, args.split) if config.fakes else []
     complete = pack.manifest.model_copy(update={"metrics": measured})
     print(markdown(write_pack(place, complete, {"fp32": graph, "golden": golden}), args.split))
     load_pack(place)

@@ -54,16 +54,19 @@ def measure(pack: Pack, data: Path, split: str) -> list[Metric]:
     labels = load_labels()
     all_of: list[tuple[Truth, Photo]] = list(truths(data, split, labels))
     wide = (t for t, p in truths(data, split, labels, aspect=4 / 3) if p.width == p.height and t.damages)
-    found = _metrics(_scores(pack, (t for t, _ in all_of), "all photos"), "", split)
+    listed = pack.manifest.thresholds["damage"]
+    found = _metrics(_scores(pack, (t for t, _ in all_of), "all photos"), listed, "", split)
     familiar = [t for t, p in all_of if clean_licence(p) and t.damages]
-    found += _metrics(_scores(pack, familiar, "photos of the training source"), ", same source as training", split)
-    return found + _metrics(_scores(pack, wide, "re-stretched"), ", square photos re-stretched to 4:3", split)
+    own = _scores(pack, familiar, "photos of the training source")
+    found += _metrics(own, listed, ", same source as training", split)
+    stretched = _scores(pack, wide, "re-stretched")
+    return found + _metrics(stretched, listed, ", square photos re-stretched to 4:3", split)
 
 
-def _metrics(scores: Scores, suffix: str, split: str) -> list[Metric]:
+def _metrics(scores: Scores, listed: float, suffix: str, split: str) -> list[Metric]:
     command = f"python -m export.albert.report --pack models/albert --data DATA --split {split}"
     rows = []
-    for name, (value, n, interval) in scores.table().items():
+    for name, (value, n, interval) in scores.table(listed).items():
         if n and not np.isnan(value):
             ci = None if interval is None else (round(interval[0], 4), round(interval[1], 4))
             today = date.today().isoformat()

@@ -30,7 +30,7 @@ DEFAULTS: dict[str, float] = {
     "score_scale": 1.0,  # Platt scaling of the score's logit, fitted on the validation split
     "score_shift": 0.0,
 }
-_VOTERS = 40  # queries per photo, the surest; the rest say nothing
+_VOTERS = 100  # queries per photo, the surest; the rest say nothing
 
 
 @dataclass(frozen=True)
