@@ -35,8 +35,8 @@ from services.common.serving.modelpack import Input, Manifest, Pack, load_pack, 
 NOTES = (
     "Demonstration weights. Damages were taught by CC BY 4.0 claim photos only (as their uploader declares); part "
     "masks by a set that states no licence and asks for citation: replace them before commercial use. `missingpart` "
-    "stands for broken, torn and missing parts, which the labels do not tell apart. Fakes were learned from rendered ones "
-    "alone. Other names are masked."
+    "stands for broken, torn and missing parts, which the labels do not tell apart. Fakes were learned from rendered "
+    "ones alone. Other names are masked."
 )
 
 

@@ -17,16 +17,16 @@ _QUIET_EVERY_S = 2.0
 
 
 async def soak(
-    house: House, *, seconds: float, factor: float, deadline_s: float, key: str, other: str
+    house: House, *, seconds: float, factor: float, deadline_s: float, key: str, other: str, least: float = 0
 ) -> dict[str, object]:
-    """`key` and `other` are API keys of two tenants; the first one floods."""
+    """`key` and `other` are API keys of two tenants; the first one floods, with `least` claims a second or more."""
     async with _client(house, key) as noisy, _client(house, other) as quiet:
         rate = await _capacity(noisy)
         alone = [await _one(quiet) for _ in range(5)]
         flood = Client(noisy, photos=1)
         beside: list[float] = []
         visiting = asyncio.create_task(_visit(quiet, beside))
-        offered = await _flood(flood, rate * factor, seconds)
+        offered = await _flood(flood, max(rate * factor, least), seconds)
         visiting.cancel()
         await asyncio.gather(visiting, return_exceptions=True)
         after_s = await _normal_again(noisy, alone)
