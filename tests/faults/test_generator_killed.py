@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from redis import Redis
 
 from services.common.serving.clients import over_network
 from services.common.serving.generator_client import HttpGenerator
 from services.gateway.app import build_app
 from services.gateway.assessment.clients import Clients
+from services.generator.app import build_app as generator_app
 from tests.e2e.processes import Service, free_port
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.running import client, settings
@@ -35,7 +37,8 @@ async def test_a_generation_whose_generator_was_killed_is_drawn_by_the_next_one(
         return answer
 
     fakes, first = Fakes(), start()
-    second: Service | None = None
+    second = uvicorn.Server(uvicorn.Config(generator_app(model), port=port, log_config=None))
+    serving: asyncio.Task[None] | None = None
     try:
         await asyncio.to_thread(first.wait_until_ready, f"http://127.0.0.1:{port}")
         with valkey() as redis_url, Redis.from_url(redis_url):
@@ -50,13 +53,14 @@ async def test_a_generation_whose_generator_was_killed_is_drawn_by_the_next_one(
                     first.process.kill()
                     first.process.wait()
                     assert (await state(url))["status"] in ("queued", "processing")
-                    second = start()
+                    serving = asyncio.create_task(second.serve())
                     while (found := await state(url))["status"] in ("queued", "processing"):  # noqa: ASYNC110
-                        await asyncio.sleep(0.1)
+                        await asyncio.sleep(0.5)
         assert found["status"] == "succeeded", found
         assert len(found["images"]) == 1
     finally:
-        for service in (first, second):
-            if service is not None:
-                service.process.kill()
-                service.process.wait()
+        first.process.kill()
+        first.process.wait()
+        if serving is not None:
+            second.should_exit = True
+            await serving
