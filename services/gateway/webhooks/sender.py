@@ -30,7 +30,7 @@ _TIMEOUT_S = 15.0
 _LEASE_MS = 60_000  # well above the timeout: only a dead process's deliveries are taken over
 _MAX_ANSWER_BYTES = 64 * 1024  # nothing in the answer matters but its status
 _AT_ONCE, _AT_ONCE_EACH = 16, 2  # a receiver that hangs holds two places, not all
-_LOOK_S = 0.5
+_LOOK_S, _IDLE_S = 0.5, 1.5  # a look is a transaction: with nothing under way there are fewer
 _GONE = 410
 
 
@@ -70,7 +70,7 @@ class Sender:
         if self._sending:
             await asyncio.wait(self._sending, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         else:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_IDLE_S)
 
     async def _try(self, due: Due) -> None:
         begun = time.perf_counter()
