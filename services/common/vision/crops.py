@@ -7,10 +7,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from services.common.vision.resample import cut
 
-_FILL = (124, 116, 104)  # ImageNet's mean colour: what lies outside the photo is zero after normalisation
+# ImageNet's mean colour: what lies outside the photo is zero after normalisation.
+_FILL = (124, 116, 104)
 _SLACK = 1e-4  # boxes that went through float32 may end this far outside; it is less than a pixel
 _MIN_SIDE = 1.0  # pixels
 
@@ -31,13 +33,14 @@ def cut_crops(
     height, width = pixels.shape[:2]
     windows = _checked(boxes) * (width, height, width, height)
     crops = np.empty((len(windows), size, size, 3), np.uint8)
+    photo = Image.fromarray(pixels)
     for crop, (x0, y0, x1, y1) in zip(crops, windows, strict=True):
         box_width, box_height = max(x1 - x0, _MIN_SIDE), max(y1 - y0, _MIN_SIDE)
         if resize == "pad":
             box_width = box_height = max(box_width, box_height)
         half_width, half_height = box_width * (0.5 + context), box_height * (0.5 + context)
         x, y = (x0 + x1) / 2, (y0 + y1) / 2
-        crop[:] = _window(pixels, (x - half_width, y - half_height, x + half_width, y + half_height), size)
+        crop[:] = _window(photo, (x - half_width, y - half_height, x + half_width, y + half_height), size)
     return crops
 
 
@@ -54,16 +57,10 @@ def _checked(boxes: ArrayLike) -> NDArray[np.float64]:
     return array.clip(0, 1)
 
 
-def _window(pixels: NDArray[np.uint8], window: tuple[float, float, float, float], size: int) -> NDArray[np.uint8]:
+def _window(photo: Image.Image, window: tuple[float, float, float, float], size: int) -> NDArray[np.uint8]:
     """A window in pixels, which may reach over the photo's border, as uint8 [size, size, 3]."""
-    height, width = pixels.shape[:2]
     x0, y0, x1, y1 = window
-    left, top, right, bottom = floor(x0), floor(y0), ceil(x1), ceil(y1)
-    if left < 0 or top < 0 or right > width or bottom > height:
-        canvas = np.empty((bottom - top, right - left, 3), np.uint8)
-        canvas[:] = _FILL
-        inside = pixels[max(top, 0) : bottom, max(left, 0) : right]
-        canvas[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]] = inside
-    else:
-        canvas = pixels[top:bottom, left:right]
+    left, top = floor(x0), floor(y0)
+    canvas = Image.new("RGB", (ceil(x1) - left, ceil(y1) - top), _FILL)
+    canvas.paste(photo, (-left, -top))
     return cut(canvas, (x0 - left, y0 - top, x1 - left, y1 - top), size)

@@ -1,4 +1,4 @@
-"""From the segment graph's logits to instances: scores, mask NMS, names, parts. Pure NumPy; training uses it too.
+"""From the segment graph's logits to instances: mask NMS, names, parts. Pure NumPy; training uses it too.
 
 Outputs of the graph are described in docs/architecture.md. Everything here is for one photo (no batch axis).
 """
@@ -6,16 +6,18 @@ Outputs of the graph are described in docs/architecture.md. Everything here is f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.vision.masks import labelled_components, mask_nms, overlap, tight_box, without_specks
+from services.common.vision.logits import Floats, double
+from services.common.vision.masks import labelled_components, mask_nms, tight_box, without_specks
+from services.common.vision.parts import PartMaps, suitability
+from services.common.vision.proposals import propose
 from services.common.vision.vocabulary import Vocabulary
 
-Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 DEFAULTS: dict[str, float] = {
@@ -30,7 +32,6 @@ DEFAULTS: dict[str, float] = {
     "score_scale": 1.0,  # Platt scaling of the score's logit, fitted on the validation split
     "score_shift": 0.0,
 }
-_VOTERS = 100  # queries per photo, the surest; the rest say nothing
 
 
 @dataclass(frozen=True)
@@ -44,28 +45,7 @@ class DecodedInstance:
     fake_score: float
     box: tuple[float, float, float, float]
     mask: Bools
-
-
-def sigmoid(x: Floats) -> Floats:
-    """Logistic function that does not overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float32)
-
-
-def softmax(x: Floats, axis: int = -1) -> Floats:
-    e = np.exp(x - x.max(axis, keepdims=True))
-    return np.asarray(e / e.sum(axis, keepdims=True), np.float32)
-
-
-def double(maps: Floats) -> Floats:
-    """Bilinear upsampling by two of [n, h, w] -> [n, 2h, 2w] (pixel centres, edges repeated)."""
-    for axis in (1, 2):
-        before = np.concatenate([maps.take([0], axis), maps], axis).take(range(maps.shape[axis]), axis)
-        after = np.concatenate([maps, maps.take([-1], axis)], axis).take(range(1, maps.shape[axis] + 1), axis)
-        even, odd = 0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after
-        shape = list(maps.shape)
-        shape[axis] *= 2
-        maps = np.stack([even, odd], axis + 1).reshape(shape)
-    return np.asarray(maps, np.float32)
+    on: list[tuple[str, float]] = field(default_factory=list)  # parts and the damage's share on them, likeliest first
 
 
 def decode_instances(
@@ -80,124 +60,50 @@ def decode_instances(
     `supported` masks names that no photo taught; thresholds that are missing are those of DEFAULTS.
     """
     t = {**DEFAULTS, **thresholds}
-    height = 2 * outputs["mask_logits"].shape[1]
-    parts = _parts(outputs["part_logits"], height, vocabulary, supported, t)
-    return [*_damages(outputs, vocabulary, supported, t), *parts]
-
-
-def scores(outputs: Mapping[str, Floats]) -> Floats:
-    """Query scores [n] before any vote: predicted mask IoU times the root of objectness.
-
-    The predicted IoU has seen what lies inside the mask and orders queries better than objectness does; both together
-    order them best.
-    """
-    return np.asarray(np.sqrt(sigmoid(outputs["objectness"])) * sigmoid(outputs["iou"]), np.float32)
-
-
-def vote(logits: Floats, score: Floats, t: Mapping[str, float]) -> tuple[Floats, Floats]:
-    """What queries that draw about the same mask say together: mask logits [n, h, w] and scores [n].
-
-    Dense queries answer for a damage several at a time, and agreement is evidence. Each mask becomes the mean of those
-    that overlap it by `vote_iou` or more, weighted by score and IoU; its score is the noisy-or of these weights.
-    A query that nobody agrees with stays as it is. (Box voting, Gidaris and Komodakis 2015, for masks.)
-    """
-    masks = logits > t["mask"]
-    both = overlap(masks, masks)
-    area = both.diagonal()
-    iou = both / np.maximum(area[:, None] + area[None] - both, 1)
-    np.fill_diagonal(iou, 1)
-    weight = np.where(iou >= min(t["vote_iou"], 1), iou, 0) * np.clip(score, 1e-6, 1 - 1e-6)[None]
-    mixed = weight @ logits.reshape(len(logits), -1) / weight.sum(1)[:, None]
-    together = -np.expm1(np.log1p(-weight).sum(1))
-    return np.asarray(mixed.reshape(logits.shape), np.float32), np.asarray(together, np.float32)
-
-
-def platt(score: Floats, t: Mapping[str, float]) -> Floats:
-    """Scores as the probability of a true instance at IoU 0.5: Platt scaling of their logit."""
-    p = np.clip(np.asarray(score, np.float64), 1e-6, 1 - 1e-6)
-    return sigmoid(np.asarray(np.log(p / (1 - p)) * t["score_scale"] + t["score_shift"], np.float32))
+    parts = PartMaps.of(outputs["part_logits"], 2 * outputs["mask_logits"].shape[1], vocabulary, supported)
+    return [*_damages(outputs, parts, vocabulary, supported, t), *_parts(parts, vocabulary, t)]
 
 
 def _damages(
     outputs: Mapping[str, Floats],
+    parts: PartMaps,
     vocabulary: Vocabulary,
     supported: Mapping[str, Sequence[str]],
     t: Mapping[str, float],
 ) -> list[DecodedInstance]:
-    raw = scores(outputs)
-    order = np.argsort(-raw, kind="stable")[:_VOTERS]
-    logits, together = vote(outputs["mask_logits"][order], raw[order], t)
-    score = platt(together, t)
+    proposals = propose(outputs, parts, vocabulary, supported, t)
+    score = proposals.scores(t)
     listed = score >= t["damage"]
     if not listed.any():
         return []
-    order, score = order[listed], score[listed]
-    masks = double(logits[listed]) > t["mask"]
+    at, score = np.flatnonzero(listed), score[listed]
+    masks = double(proposals.logits[at]) > t["mask"]
     kept = [int(i) for i in mask_nms(masks, score, t["nms_iou"]) if masks[i].any()]
-    names, pooling = pooled_damages(vocabulary, supported.get("damages", ()))
-    p_damage = softmax(outputs["damage_logits"][order]) @ pooling
-    p_fake = sigmoid(outputs["fake_logits"][order])
+    at, score = at[kept], score[kept]
+    # A few stray cells far away would stretch the box, and the crop.
+    whole = [without_specks(masks[i], t["speck"]) for i in kept]
+    names, p_damage, p_fake = proposals.names, proposals.p_damage[at], proposals.p_fake[at]
+    on = parts.places(np.array(whole, bool), p_damage @ suitability(vocabulary, names, parts.names))
     fakes = [(i, f.name) for i, f in enumerate(vocabulary.fakes) if f.name in supported.get("fakes", ())]
     found = []
-    for i in kept:
+    for i, mask in enumerate(whole):
         ranked = sorted(zip(names, p_damage[i].tolist(), strict=True), key=lambda n: -n[1])
         fake = max(((name, float(p_fake[i, j])) for j, name in fakes), key=lambda n: n[1], default=("", 0.0))
         is_fake = fake[1] >= t["fake"]
         labels = [fake] if is_fake else ranked[:5]
         if not labels:  # no photo taught this pack the name of any damage
             continue
-        mask = without_specks(masks[i], t["speck"])  # a few stray cells far away would stretch the box, and the crop
         kind: Literal["damage", "fake"] = "fake" if is_fake else "damage"
-        found.append(DecodedInstance(kind, labels[0][0], float(score[i]), labels, fake[1], tight_box(mask), mask))
+        found.append(
+            DecodedInstance(kind, labels[0][0], float(score[i]), labels, fake[1], tight_box(mask), mask, on[i])
+        )
     return found
 
 
-def pooled_damages(vocabulary: Vocabulary, supported: Sequence[str]) -> tuple[list[str], Floats]:
-    """Supported damage names and the matrix [D, n] that sums probabilities into them.
-
-    A coarse source label ("broken or missing part") trains the sum of several names and cannot tell them apart; the
-    unsupported ones lend their probability to the supported name that means the same classifier classes.
-    """
-    names = [d.name for d in vocabulary.damages if d.name in supported]
-    agrees = {d.name: d.agrees for d in vocabulary.damages}
-    pooling = np.zeros((len(vocabulary.damages), len(names)), np.float32)
-    for i, d in enumerate(vocabulary.damages):
-        for j, name in enumerate(names):
-            if d.name == name or (d.name not in names and agrees[name] == d.agrees):
-                pooling[i, j] = 1
-    return names, pooling
-
-
-def part_groups(vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]]) -> tuple[list[str], Floats]:
-    """Served part names (fine, then coarse) and the matrix [n, 1 + P] that sums fine probabilities into them."""
-    ids = {p.name: i + 1 for i, p in enumerate(vocabulary.parts)}
-    fine = [p.name for p in vocabulary.parts if p.name in supported.get("parts", ())]
-    coarse = {c.name: c.members for c in vocabulary.coarse if c.name in supported.get("coarse", ())}
-    rows = np.zeros((len(fine) + len(coarse), 1 + len(ids)), np.float32)
-    for row, members in enumerate([*((name,) for name in fine), *coarse.values()]):
-        rows[row, [ids[m] for m in members if m in ids]] = 1
-    return [*fine, *coarse], rows
-
-
-def part_probabilities(logits: Floats, groups: Floats, height: int) -> Floats:
-    """[n, height, width] from part logits [1 + P, h, w], doubled until they have the damage masks' grid.
-
-    What no group covers counts as none.
-    """
-    flat = softmax(logits.reshape(len(logits), -1), axis=0)
-    maps = np.asarray((groups @ flat).reshape(len(groups), *logits.shape[1:]), np.float32)
-    while maps.shape[1] < height:
-        maps = double(maps)
-    return maps
-
-
-def _parts(
-    logits: Floats, height: int, vocabulary: Vocabulary, supported: Mapping[str, Sequence[str]], t: Mapping[str, float]
-) -> list[DecodedInstance]:
-    names, groups = part_groups(vocabulary, supported)
+def _parts(parts: PartMaps, vocabulary: Vocabulary, t: Mapping[str, float]) -> list[DecodedInstance]:
+    names, p = parts.names, parts.probabilities
     if not names:
         return []
-    p = part_probabilities(logits, groups, height)
     none = 1 - p.sum(0)
     best = np.where(none > p.max(0), -1, p.argmax(0))
     coarse = {c.name for c in vocabulary.coarse}

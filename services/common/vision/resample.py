@@ -38,9 +38,9 @@ def fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
-def cut(pixels: NDArray[np.uint8], window: tuple[float, float, float, float], size: int) -> NDArray[np.uint8]:
-    """The window (x0, y0, x1, y1) in pixels, fractions allowed, stretched to uint8 [size, size, 3]."""
-    return np.asarray(_resample(Image.fromarray(pixels), (size, size), window))
+def cut(image: Image.Image, window: tuple[float, float, float, float], size: int) -> NDArray[np.uint8]:
+    """The window (x0, y0, x1, y1) in pixels, fractions allowed, of an RGB image, stretched to uint8 [size, size, 3]."""
+    return np.asarray(_resample(image, (size, size), window))
 
 
 def _resample(

@@ -7,8 +7,8 @@ from typing import Literal
 
 SizeClass = Literal["small", "medium", "large"]
 
-_SMALL, _MEDIUM = 128**2, 256**2  # CropResMoE: box areas in pixels
-_MEAN_PHOTO = 684_000  # pixels of CarDD's mean photo, on which these limits were drawn
+SMALL, MEDIUM = 128**2, 256**2  # CropResMoE: box areas in pixels
+MEAN_PHOTO = 684_000  # pixels of CarDD's mean photo, on which these limits were drawn
 
 
 def size_class(box: Sequence[float]) -> SizeClass:
@@ -18,11 +18,11 @@ def size_class(box: Sequence[float]) -> SizeClass:
     would make every scratch large.
     """
     x0, y0, x1, y1 = box
-    return size_class_pixels((x1 - x0) * (y1 - y0) * _MEAN_PHOTO)
+    return size_class_pixels((x1 - x0) * (y1 - y0) * MEAN_PHOTO)
 
 
 def size_class_pixels(area: float) -> SizeClass:
     """Size class of a box's area in pixels, as in the paper."""
-    if area < _SMALL:
+    if area < SMALL:
         return "small"
-    return "medium" if area < _MEDIUM else "large"
+    return "medium" if area < MEDIUM else "large"

@@ -74,9 +74,13 @@ class Vocabulary(_Frozen):
         """Whether ALBERT's `damage` and the classifier's `cls` name the same thing."""
         return any(d.name == damage and cls in d.agrees for d in self.damages)
 
-    def possible(self, damage: str, part: str) -> bool:
-        """Whether `damage` can occur on `part` (a fine or coarse name); unknown parts allow everything."""
+    def suits(self, damage: str, part: str) -> float:
+        """The share of `part`'s fine members (a fine part is its own) on which `damage` can occur; 1 if unknown."""
         fine = {p.name: p for p in self.parts}
         members = next((c.members for c in self.coarse if c.name == part), (part,))
         known = [fine[m] for m in members if m in fine]
-        return not known or any(damage in p.damages for p in known)
+        return sum(damage in p.damages for p in known) / len(known) if known else 1.0
+
+    def possible(self, damage: str, part: str) -> bool:
+        """Whether `damage` can occur on `part` (a fine or coarse name); unknown parts allow everything."""
+        return self.suits(damage, part) > 0

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 NEIGHBOURS = 15  # k of the vote (the paper names none)
+NEAR = 0.15  # how far what a person said of another photo reaches: to there all of it was right (docs/benchmarks.md)
 
 
 class Rule(TypedDict):
@@ -31,7 +32,7 @@ def rule(thresholds: Mapping[str, float]) -> Rule:
         lam=thresholds.get("lambda", 0.7),
         sharpness=thresholds.get("sharpness", 0.1),
         max_distance=thresholds.get("max_distance", 0.5),
-        near=thresholds.get("near", 0.02),
+        near=thresholds.get("near", NEAR),
     )
 
 
@@ -97,7 +98,7 @@ def decide(
     lam: float = 0.7,
     sharpness: float = 0.1,
     max_distance: float = 0.5,
-    near: float = 0.02,
+    near: float = NEAR,
 ) -> Decision:
     """Keep the model's answer, blend it with its neighbours', or ask a person.
 

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.common.vision.instances import DecodedInstance, decode_instances
+from services.common.vision.parts import LEAST_SHARE
 from services.common.vision.vocabulary import Coarse, Damage, Fake, Part, Vocabulary
 
 Floats = NDArray[np.float32]
@@ -130,6 +131,15 @@ def test_the_score_is_platt_scaled_as_the_pack_says() -> None:
     assert outputs.decoded(score_scale=2.0, score_shift=1.0)[0].score == pytest.approx(1 / (1 + np.e**-1), abs=1e-3)
 
 
+def test_a_pack_says_what_counts_in_a_score() -> None:
+    outputs = Outputs().damage(0, (0, 0, 4, 4)).damage(1, (6, 6, 10, 10)).part("hood", (6, 6, 10, 10))
+    first, second, _ = outputs.decoded()
+    assert first.score == pytest.approx(second.score, abs=1e-3)
+    on_the_car, off_it, _ = outputs.decoded(rank_off_vehicle=-0.2, rank_constant=0.0, damage=0.1)
+    assert on_the_car.box[0] > 0.3 and on_the_car.score > 0.5
+    assert off_it.score < 0.3
+
+
 def test_two_queries_on_one_damage_are_one_damage_whatever_they_call_it() -> None:
     outputs = Outputs().damage(0, (0, 0, 8, 8), objectness=1).damage(1, (0, 0, 8, 7), name="scratch", objectness=2)
     (found,) = outputs.decoded()
@@ -198,6 +208,17 @@ def test_a_coarse_part_sums_members_between_which_the_graph_is_torn() -> None:
     assert found.label == "wheel" and found.score == pytest.approx(0.767, abs=0.01)
 
 
+def test_a_fine_part_that_is_served_itself_is_not_counted_again_in_the_coarse_one() -> None:
+    both = {**SUPPORTED, "parts": ("hood", "left_wheel")}
+    unsure = Outputs().part("left_wheel", (0, 0, 8, 8), SURE - 0.4)  # 0.4; no part has 0.6
+    assert unsure.decoded(both, part=0.1) == []
+    sure = Outputs().part("left_wheel", (0, 0, 8, 8)).part("right_wheel", (8, 8, 16, 16)).damage(0, (2, 2, 6, 6))
+    damage, *parts = sure.decoded(both)
+    assert sorted(each.label for each in parts) == ["left_wheel", "wheel"], "what is left of the coarse name is it"
+    assert damage.on[0][0] == "left_wheel"
+    assert "wheel" not in [name for name, _ in damage.on], "who reads the fine name need not read the coarse one too"
+
+
 def test_an_unsupported_part_counts_as_none() -> None:
     outputs = Outputs().part("left_wheel", (0, 0, 8, 8))
     assert outputs.decoded({**SUPPORTED, "coarse": ()}) == []
@@ -219,3 +240,30 @@ def test_parts_of_a_coarser_grid_come_on_the_grid_of_the_damages(coarser: int) -
     assert (damage.kind, part.kind) == ("damage", "part")
     assert part.mask.shape == damage.mask.shape == (2 * GRID, 2 * GRID)
     assert max(part.box[2:]) == pytest.approx(0.5, abs=coarser / GRID)
+
+
+def test_a_damage_says_on_which_parts_it_lies_and_how_much_of_it() -> None:
+    seen = Outputs().part("hood", (0, 0, 8, 16)).part("left_wheel", (8, 0, 16, 16)).damage(0, (2, 4, 10, 8))
+    (found,) = [each for each in seen.decoded() if each.kind == "damage"]
+    (first, share), (second, rest) = found.on
+    assert (first, second) == ("hood", "wheel")
+    assert [share, rest] == pytest.approx([0.75, 0.25], abs=0.04)
+
+
+def test_of_two_parts_the_one_that_can_have_the_damage_comes_first() -> None:
+    wheels = [part.model_copy(update={"damages": ("scratch",)}) for part in VOCABULARY.parts[1:]]
+    hood = VOCABULARY.parts[0].model_copy(update={"damages": ("dent",)})
+    fussy = VOCABULARY.model_copy(update={"parts": (hood, *wheels)})
+
+    def first(damage: str) -> str:
+        seen = Outputs().part("hood", (0, 0, 6, 16)).part("left_wheel", (6, 0, 16, 16))
+        seen.damage(0, (2, 4, 10, 8), name=damage)
+        found = decode_instances(seen.arrays, vocabulary=fussy, supported=SUPPORTED, thresholds={})
+        return next(each.on[0][0] for each in found if each.kind == "damage")
+
+    assert (first("dent"), first("scratch")) == ("hood", "wheel")
+
+
+def test_a_damage_on_no_part_names_parts_with_next_to_nothing_of_it() -> None:
+    (found,) = Outputs().damage(0, (4, 8, 8, 12)).decoded()
+    assert all(share < LEAST_SHARE for _, share in found.on)

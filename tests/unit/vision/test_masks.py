@@ -149,6 +149,21 @@ def test_equal_scores_keep_their_order_and_empty_masks_clash_with_nothing() -> N
     assert mask_nms(masks[:0], np.zeros(0, np.float32), 0.5).tolist() == []
 
 
+@pytest.mark.parametrize("labels", [None, ["dent", "scratch"] * 6])
+def test_no_two_that_are_kept_clash_and_each_dropped_one_clashes_with_a_better(labels: list[str] | None) -> None:
+    rng = np.random.default_rng(1)
+    masks = np.repeat(rng.random((4, 13, 9)) < 0.5, 3, axis=0) ^ (rng.random((12, 13, 9)) < 0.1)
+    scores, names = rng.random(12).astype(np.float32), labels or [""] * 12
+    kept = mask_nms(masks, scores, 0.5, labels).tolist()
+
+    def clash(i: int, j: int) -> bool:
+        return names[i] == names[j] and bool((masks[i] & masks[j]).sum() >= 0.5 * (masks[i] | masks[j]).sum())
+
+    assert 0 < len(kept) < 12
+    assert not any(clash(i, j) for i in kept for j in kept if i != j)
+    assert all(any(clash(i, j) and scores[j] > scores[i] for j in kept) for i in set(range(12)) - set(kept))
+
+
 def flooded(mask: Bools) -> list[frozenset[tuple[int, int]]]:
     """Connected pieces by flood fill, cell by cell: slow, and plainly right."""
     left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
