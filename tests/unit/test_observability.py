@@ -15,7 +15,6 @@ import pytest
 import structlog
 import yaml
 from prometheus_client import REGISTRY
-from redis import Redis
 
 from services.common.serving import session, telemetry  # noqa: F401 - whoever defines metrics is imported
 from services.common.serving.errors import NotReady
@@ -24,23 +23,9 @@ from services.gateway.app import build_app
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.running import client, gateway, settings
-from tests.unit.gateway.servers import valkey
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def redis_url(server: str) -> str:
-    with Redis.from_url(server) as redis:
-        redis.flushall()
-    return server
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from redis.exceptions import RedisError
 
 from services.common.jobs.connection import PREFIX
 from services.common.jobs.turns import NOBODYS, Share, Turns
+from services.common.serving import tracing
 from services.common.serving.errors import NotReady, QueueFull
 
 _UNFINISHED = ("wait", "prioritized", "delayed", "active", "paused")
-_BEGUN = ("wait", "delayed", "active", "paused")  # jobs that had a turn already, or were taken from a dead worker
 
 
 class JobQueue:
@@ -43,7 +43,7 @@ class JobQueue:
         try:
             priority = await self._turns.next(share)
             options = {**self._options, "jobId": job_id, "priority": priority}
-            await self._queue.add(self._queue.name, dict(data), options)
+            await self._queue.add(self._queue.name, {**data, **_trace()}, options)
         except (RedisError, OSError) as error:
             raise _unreachable() from error
 
@@ -76,20 +76,26 @@ class JobQueue:
         """
         self._arriving += 1
         try:
-            if await self._interactive() + self._arriving > self._limit:
+            if await self._unfinished() + self._arriving > self._limit:
                 raise QueueFull(f"{self._limit} jobs are waiting already; send this again a little later")
             yield
         finally:
             self._arriving -= 1
 
-    async def _interactive(self) -> int:
+    async def _unfinished(self) -> int:
         try:
-            return int(await self._queue.getJobCountByTypes(*_BEGUN)) + await self._turns.interactive()
+            return await self._turns.unfinished()
         except (RedisError, OSError) as error:
             raise _unreachable() from error
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+def _trace() -> dict[str, str]:
+    """The trace goes along, so that a worker's spans stand in that of the request."""
+    found = tracing.traceparent()
+    return {tracing.TRACEPARENT: found} if found else {}
 
 
 def _unreachable() -> NotReady:

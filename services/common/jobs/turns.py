@@ -57,6 +57,7 @@ class Turns:
     def __init__(self, redis: Redis, queue: str) -> None:
         self._redis = redis
         self._keys = [f"{PREFIX}:{queue}:{name}" for name in ("prioritized", "wait", "active")]
+        self._put_off, self._paused = (f"{PREFIX}:{queue}:{name}" for name in ("delayed", "paused"))
         self._turns = f"{PREFIX}:{queue}:turns"
         self._next = redis.register_script(_NEXT)
         self._taken = redis.register_script(_TAKEN)
@@ -85,9 +86,15 @@ class Turns:
             return 0
         return int(first[0][1]) // _SCORE if first else None
 
-    async def interactive(self) -> int:
-        """How many interactive jobs wait for their first turn or their next."""
-        return int(await self._redis.zcount(self._keys[0], "-inf", f"({(1 + _LANE) * _SCORE}"))
+    async def unfinished(self) -> int:
+        """How many jobs are not finished, without the batches that wait for their turn."""
+        prioritized, wait, active = self._keys
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zcount(prioritized, "-inf", f"({(1 + _LANE) * _SCORE}")
+            for jobs in (wait, active, self._paused):
+                pipeline.llen(jobs)
+            pipeline.zcard(self._put_off)
+            return sum(map(int, await pipeline.execute()))
 
 
 def remaining(priority: int, photos: int) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from services.common.jobs.connection import PREFIX, listening
 from services.common.jobs.turns import Turns, remaining
+from services.common.serving import tracing
 from services.common.serving.telemetry import JOBS_PUT_OFF, JOBS_RECLAIMED
 
 log = structlog.get_logger(__name__)
@@ -158,7 +159,8 @@ class JobWorker:
         with suppress(RedisError, OSError):  # a turn that is not counted is a little unfair, and nothing else
             await self._turns.taken(job.priority)
         try:
-            await self._handler(job.data, turn)
+            with _traced(self._name, job):
+                await self._handler(job.data, turn)
         except GiveWay as given:
             await self._put_back(job, token, turn)
             raise DelayedError from given
@@ -186,6 +188,18 @@ class JobWorker:
     async def _report(self, job: Any, error: Exception) -> None:
         if await job.getState() == "failed":  # and not waiting for another attempt
             await self._on_dead(job.data, str(error) or type(error).__name__)
+
+
+@contextmanager
+def _traced(queue: str, job: Job) -> Iterator[None]:
+    """A try of the job, in the trace of whoever queued it; the first one begins when it was queued."""
+    waited_s = time.time() - job.timestamp / 1000 if job.attemptsStarted <= 1 else 0.0
+    known = {"claimsight.job": job.id, "claimsight.try": job.attemptsStarted}
+    parent = job.data.get(tracing.TRACEPARENT)
+    with tracing.span(queue, known, kind="CONSUMER", parent=parent, waited_s=waited_s, unless=(GiveWay,)):
+        if waited_s:
+            tracing.past("queue wait", waited_s)
+        yield
 
 
 def _taken_over(job_id: str, *_: object) -> None:

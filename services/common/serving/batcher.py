@@ -11,13 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from services.common.serving import telemetry
+from services.common.serving import telemetry, tracing
 from services.common.serving.context import current
 from services.common.serving.errors import DeadlineExceeded, NotReady, Problem, QueueFull
 
@@ -35,6 +35,7 @@ class _Item:
     rows: NDArray[np.uint8]
     done: asyncio.Future[Outputs]
     queued_at: float
+    trace: str | None = field(default_factory=tracing.traceparent)  # whose rows these are
 
 
 class Batcher:
@@ -126,8 +127,16 @@ class Batcher:
             self._busy_since = time.monotonic()
             # Shielded: closing waits for the device, because a run on it cannot be interrupted.
             work = loop.run_in_executor(self._device, self._results, [item.rows for item in batch])
+            # One run for many traces: it lies in the first one's, and leads to the others.
+            batch_span = tracing.span(
+                "infer",
+                {"claimsight.service": self._service, "claimsight.rows": sum(len(item.rows) for item in batch)},
+                parent=batch[0].trace,
+                links=[item.trace for item in batch[1:]],
+            )
             try:
-                results = await asyncio.shield(work)
+                with batch_span:
+                    results = await asyncio.shield(work)
             except asyncio.CancelledError:
                 self._settle(batch, await work)
                 raise
@@ -150,7 +159,10 @@ class Batcher:
                 break
             batch.append(self._waiting.popleft())
             rows += len(item.rows)
-            telemetry.STAGE_SECONDS.labels(self._service, "queue").observe(time.monotonic() - item.queued_at)
+            waited_s = time.monotonic() - item.queued_at
+            telemetry.STAGE_SECONDS.labels(self._service, "queue").observe(waited_s)
+            if item.trace:
+                tracing.past("queue wait", waited_s, parent=item.trace)
         self._gauge()
         return batch
 

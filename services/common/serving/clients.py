@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from starlette.types import ASGIApp
 
-from services.common.serving import tensors
+from services.common.serving import tensors, tracing
 from services.common.serving.context import current
-from services.common.serving.errors import DeadlineExceeded, NotReady, Problem, Unauthorized
+from services.common.serving.errors import DeadlineExceeded, NotFound, NotReady, PackRefused, Problem, Unauthorized
 from services.common.serving.internal import bearer
 from services.common.serving.problems import TYPE_PREFIX
 from services.common.serving.schemas import (
@@ -31,6 +31,7 @@ from services.common.serving.schemas import (
     ModelInfo,
     ModelRef,
     Neighbour,
+    PackState,
     RetrievalInfo,
     Segmentation,
     Snapshot,
@@ -42,11 +43,22 @@ from services.common.vision.size import SizeClass
 
 W = TypeVar("W", bound=Wire)
 
-PATIENCE_S = 60.0  # longest wait for an answer where the caller has set no deadline of its own
+PATIENCE_S = 60.0  # longest wait for an answer, however far away the caller's deadline is
 _CONNECT_S = 2.0  # our services are neighbours: who does not take the call in this time is not there
 
 
 class Segmenter(Protocol):
+    pack: str | None
+    """The version of its pack that is asked; None: whichever the service has as its own."""
+
+    def at(self, pack: str | None) -> Self:
+        """The same service, always asked for this version."""
+        ...
+
+    async def packs(self) -> list[PackState]:
+        """The versions that it could serve."""
+        ...
+
     async def info(self, *, fresh: bool = False) -> ModelInfo:
         """What runs there; `fresh` asks the service even where the answer is known. Raises Problem."""
         ...
@@ -57,6 +69,12 @@ class Segmenter(Protocol):
 
 
 class Classifier(Protocol):
+    pack: str | None
+
+    def at(self, pack: str | None) -> Self: ...
+
+    async def packs(self) -> list[PackState]: ...
+
     async def info(self, *, fresh: bool = False) -> ModelInfo: ...
 
     async def classify(self, crops: NDArray[np.uint8]) -> Classification:
@@ -151,20 +169,23 @@ class _Service:
         params: Mapping[str, str | int] | None = None,
     ) -> httpx2.Response:
         context = current()
-        left = context.remaining_s if context.deadline is not None else PATIENCE_S
-        if left is None or left <= 0:
+        remaining = context.remaining_s
+        left = PATIENCE_S if remaining is None else min(remaining, PATIENCE_S)
+        if left <= 0:
             raise DeadlineExceeded(f"No time was left to ask the {self.name}.")
         try:
             # The timeout of the HTTP client counts between bytes; this one counts the whole exchange.
-            async with asyncio.timeout(left):
-                answer = await self._http.request(
-                    method,
-                    path,
-                    content=body,
-                    params=dict(params) if params else None,
-                    headers={**context.headers(), **(headers or {})},
-                    timeout=httpx2.Timeout(left, connect=min(_CONNECT_S, left)),
-                )
+            with tracing.span(self.name, {"http.request.method": method}, kind="CLIENT"):
+                async with asyncio.timeout(left):
+                    answer = await self._http.request(
+                        method,
+                        path,
+                        content=body,
+                        params=dict(params) if params else None,
+                        headers={**context.headers(), **(headers or {})},
+                        timeout=httpx2.Timeout(left, connect=min(_CONNECT_S, left)),
+                    )
+                tracing.note({"http.response.status_code": answer.status_code})
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise NotReady(f"The {self.name} cannot be reached. Is it running?") from error
         except (TimeoutError, httpx2.TimeoutException) as error:
@@ -182,36 +203,55 @@ class _Service:
 class _ModelService(_Service):
     """A service with one model, whose info is asked once and again when another model answers."""
 
-    _info: ModelInfo | None = None
+    def __init__(self, http: httpx2.AsyncClient, pack: str | None = None) -> None:
+        super().__init__(http)
+        self.pack = pack
+        self._infos: dict[str | None, ModelInfo] = {}  # by version: of the two that a service holds, and of few before
+
+    def at(self, pack: str | None) -> Self:
+        pinned = type(self)(self._http, pack)
+        pinned._infos = self._infos
+        return pinned
+
+    async def packs(self) -> list[PackState]:
+        answer = await self._send("GET", "/v1/packs")
+        try:
+            return _PACKS.validate_json(answer.content)
+        except ValidationError as error:
+            raise self._unexpected() from error
 
     async def info(self, *, fresh: bool = False) -> ModelInfo:
-        if self._info is None or fresh:
-            answer = await self._get("/v1/info")
+        pack = self.pack
+        if pack not in self._infos or fresh:
+            answer = await self._send("GET", "/v1/info", params=_given(pack=pack))
             try:
                 info = ModelInfo.model_validate_json(answer.content)
             except ValidationError as error:
                 raise self._unexpected() from error
             if info.state != "ready":
                 raise NotReady(info.notes or f"The {self.name} is {info.state}. Ask again in a moment.")
-            self._info = info
-        return self._info
+            self._infos[pack] = info
+        return self._infos[pack]
 
     async def _ask(self, path: str, arrays: Mapping[str, NDArray[np.generic]]) -> httpx2.Response:
         """POST; a refusal that only means that another model came up behind the same address is NotReady.
 
         The arrays were made for the model that was known here: they are no fault of whoever sent the photo.
         """
-        known = self._info
+        known = self._infos.get(self.pack)
         try:
-            return await self._post(path, arrays)
+            return await self._post(path, arrays, _given(pack=self.pack))
+        except (NotFound, PackRefused) as lost:
+            raise NotReady(lost.detail) from lost
         except Problem as problem:
             if known is None or problem.status >= 500 or (await self.info(fresh=True)).model == known.model:
                 raise
             raise NotReady(f"Another model came up in the {self.name}. Try again.") from problem
 
     def _seen(self, model: ModelRef) -> None:
-        if self._info is not None and self._info.model != model:  # another pack came up behind the same address
-            self._info = None
+        known = self._infos.get(self.pack)
+        if known is not None and known.model != model:  # another pack came up behind the same address
+            del self._infos[self.pack]
 
 
 class HttpSegmenter(_ModelService):
@@ -310,6 +350,7 @@ def _given(**params: str | int | None) -> dict[str, str | int]:
 
 _CLASSIFIED = ("logits", "gates", "embedding")
 _NEIGHBOURS = TypeAdapter(list[list[Neighbour]])
+_PACKS = TypeAdapter(list[PackState])
 _PROBLEMS: dict[tuple[str, int], type[Problem]] = {(kind.slug, kind.status): kind for kind in Problem.__subclasses__()}
 
 

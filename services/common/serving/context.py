@@ -6,6 +6,7 @@ Kept in a context variable, so the clients pass it on without every function nam
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import structlog
-from ulid import ULID
 
+from services.common.serving import tracing
 from services.common.serving.errors import InvalidRequest
+from services.common.serving.tracing import TRACEPARENT
 
 REQUEST_ID = "x-request-id"
-TRACEPARENT = "traceparent"
 TIMEOUT_MS = "x-request-timeout-ms"
 MAX_TIMEOUT_MS = 3_600_000
 
@@ -42,8 +43,8 @@ class RequestContext:
     def headers(self) -> dict[str, str]:
         """The same context as request headers for the next room."""
         headers = {REQUEST_ID: self.request_id}
-        if self.traceparent:
-            headers[TRACEPARENT] = self.traceparent
+        if trace := tracing.traceparent() or self.traceparent:
+            headers[TRACEPARENT] = trace
         if (left := self.remaining_s) is not None:
             headers[TIMEOUT_MS] = str(min(MAX_TIMEOUT_MS, max(1, int(left * 1000))))
         return headers
@@ -53,7 +54,7 @@ _current: ContextVar[RequestContext | None] = ContextVar("claimsight_request", d
 
 
 def new_request_id() -> str:
-    return f"req_{ULID()}"
+    return f"req_{secrets.token_hex(13)}"
 
 
 def current() -> RequestContext:
@@ -65,7 +66,8 @@ def current() -> RequestContext:
 def bound(context: RequestContext) -> Iterator[RequestContext]:
     """Make `context` the current one, for `current()` and for every log line written inside."""
     token = _current.set(context)
-    with structlog.contextvars.bound_contextvars(request_id=context.request_id):
+    names = {"request_id": context.request_id, "trace_id": tracing.trace_id()}
+    with structlog.contextvars.bound_contextvars(**{name: value for name, value in names.items() if value}):
         try:
             yield context
         finally:

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from services.common.serving.ending import end
+
 T = TypeVar("T")
 
 
@@ -24,9 +26,8 @@ async def while_connected(request: Request, work: Coroutine[None, None, T]) -> T
             raise ClientDisconnect
         return task.result()
     finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        await end(task, gone)
+        await asyncio.gather(task, gone, return_exceptions=True)  # what else they ended with concerns nobody
 
 
 async def _gone(request: Request) -> None:

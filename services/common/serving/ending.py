@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 _AGAIN_S = 0.5
 
 
-async def end(*tasks: asyncio.Task[None]) -> None:
+async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel the tasks and wait until they have ended.
 
     Those that go on are cancelled again: `asyncio.wait_for`, which redis-py awaits at every write, loses a cancellation

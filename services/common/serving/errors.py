@@ -77,6 +77,10 @@ class MemoryRefused(Problem):
     slug, title, status = "memory-refused", "The memory does not take this", 409
 
 
+class PackRefused(Problem):
+    slug, title, status = "pack-refused", "The pack cannot be served", 409
+
+
 class PreconditionRequired(Problem):
     slug, title, status = "precondition-required", "If-Match is missing", 428
 
@@ -136,6 +140,10 @@ class Generated(Problem):
 
 class UrlNotAllowed(Problem):
     slug, title, status = "url-not-allowed", "The URL must not be used", 422
+
+
+class PhotoUnreachable(Problem):
+    slug, title, status = "photo-unreachable", "The photo cannot be fetched", 422
 
 
 class IdempotencyMismatch(Problem):

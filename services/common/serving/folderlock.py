@@ -9,15 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-class FolderInUse(Exception):
-    """Another living process holds the folder. The message names both and says what to do."""
+class FolderUnusable(Exception):
+    """The folder cannot be held. The message names it and says what to do."""
+
+
+class FolderInUse(FolderUnusable):
+    """Another living process holds the folder."""
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold `folder` (made where it is missing) until the block is left; raises FolderInUse."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    """Hold `folder` (made where it is missing) until the block is left; raises FolderUnusable, FolderInUse."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise FolderUnusable(
+            f"Nothing can be written to {folder.absolute()}: {error.strerror}. Give it to the user that Claimsight "
+            "runs as, or name another data folder."
+        ) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

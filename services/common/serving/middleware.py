@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.common.serving import context, problems, telemetry
+from services.common.serving import context, problems, telemetry, tracing
 from services.common.serving.errors import BodyTimeout, InvalidRequest, PayloadTooLarge, Problem
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ class RequestContextMiddleware:
             await send(message)
 
         started = time.perf_counter()
-        with context.bound(request):
+        with self._span(scope, request), context.bound(request):
             try:
                 if refused:
                     raise refused
@@ -69,8 +70,15 @@ class RequestContextMiddleware:
             finally:
                 status = status or 499  # nginx's number for a client that left before its answer
                 seconds = time.perf_counter() - started
+                tracing.note({"http.response.status_code": status}, name=f"{scope['method']} {_route(scope)}")
                 telemetry.count_request(self.service, _route(scope), status, seconds)
                 telemetry.log_request(self.service, scope["method"], _route(scope), status, seconds)
+
+    def _span(self, scope: Scope, request: context.RequestContext) -> AbstractContextManager[None]:
+        if scope["path"].startswith("/health/"):  # probes come every second, and nobody follows them
+            return nullcontext()
+        known = {"claimsight.service": self.service, "http.request.method": scope["method"]}
+        return tracing.span(scope["method"], known, kind="SERVER", parent=request.traceparent)
 
 
 def _route(scope: Scope) -> str:
@@ -112,7 +120,8 @@ class BodyLimitMiddleware:
             left = self.idle_s + seen / self.least_rate - waited
             asked = time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), min(self.idle_s, left))
+                async with asyncio.timeout(min(self.idle_s, left)):
+                    message = await receive()
                 waited += time.monotonic() - asked
             except TimeoutError:
                 refusal = BodyTimeout(

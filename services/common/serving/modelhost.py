@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,15 +23,21 @@ from services.common.serving.golden import Contract
 from services.common.serving.health import Readiness
 from services.common.serving.modelpack import Pack, PackError, load_pack
 from services.common.serving.providers import cpu_threads
-from services.common.serving.schemas import ModelInfo
+from services.common.serving.schemas import ModelInfo, ModelRef
 from services.common.serving.session import Choice, Session, SessionError, open_pack
 from services.common.serving.settings import ModelSettings
 
 STALLED_S = 60.0  # a run that takes this long hangs: the slowest graph here needs a few seconds on one core
 _FAILURES = 5  # batches in a row that gave nothing: that is the device, not the input
 
-State = Literal["loading", "building_engine", "warming", "ready", "failed"]
+_AGAIN_S = 30.0  # until a second pack that failed is loaded once more, should somebody ask for it
+
+State = Literal["loading", "building_engine", "warming", "ready", "failed", "closed"]
 _log = structlog.get_logger(__name__)
+
+
+def _labels(service: str, ref: ModelRef) -> tuple[str, ...]:
+    return service, f"{ref.name}/{ref.version}", ref.sha256, ref.precision, ref.provider
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,19 @@ class Instance:
 class ModelHost:
     """One model, in one or several instances. `start` returns at once; `readiness` tells how far loading has come."""
 
-    def __init__(self, service: str, task: str, contract: Contract, settings: ModelSettings) -> None:
+    def __init__(
+        self, service: str, task: str, contract: Contract, settings: ModelSettings, *, version: str | None = None
+    ) -> None:
+        """With `version` it is a second pack beside the service's own: it must be of that version, and what watches
+        the service is told of the own one alone."""
         self.service = service
+        self._version = version
         self._task = task
         self._contract = contract
         self._settings = settings
         self._state: State = "loading"
         self._detail = ""
+        self._failed_at = 0.0
         self._progress: dict[str, object] = {}
         self._pack: Pack | None = None
         self._instances: list[Instance] = []  # what serves: empty until all of them are warm
@@ -65,17 +77,30 @@ class ModelHost:
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Load while the app already answers its health routes; close when it stops."""
         app.state.readiness = self.readiness
-        self._loading = asyncio.create_task(self._load(), name=f"{self.service} loading")
+        self.start()
         try:
             yield
         finally:
             await self.close()
 
+    def start(self) -> None:
+        self._loading = asyncio.create_task(self._load(), name=f"{self.service} loading")
+
+    async def loaded(self) -> None:
+        """Until loading has ended, well or not."""
+        if self._loading is not None:
+            await asyncio.wait({self._loading})
+
     async def close(self) -> None:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
-        await asyncio.gather(*(instance.batcher.close() for instance in self._instances))
+        closing, self._instances = self._instances, []
+        self._state = "closed"
+        await asyncio.gather(*(instance.batcher.close() for instance in closing))
+        for instance in closing[:1]:
+            with suppress(KeyError):
+                telemetry.MODEL_INFO.remove(*_labels(self.service, instance.session.ref))
         for device in self._devices:
             device.shutdown(wait=False)
 
@@ -132,6 +157,20 @@ class ModelHost:
             notes=detail or session.notes,
         )
 
+    @property
+    def failed(self) -> str:
+        """Why it cannot be served, where it cannot."""
+        return self._detail if self._state == "failed" else ""
+
+    @property
+    def failed_lately(self) -> bool:
+        """Whether it is too early to load it once more."""
+        return time.monotonic() - self._failed_at < _AGAIN_S
+
+    def _announce(self) -> None:
+        if self._version is None:
+            telemetry.model_state(self.service, self._state)
+
     def _ready(self) -> list[Instance]:
         if not self._instances:
             raise NotReady(self._detail or f"The {self.service} is {self._state}. Ask again in a moment.")
@@ -167,10 +206,8 @@ class ModelHost:
         ]
         self._state = "ready"
         ref = sessions[0].ref
-        telemetry.MODEL_INFO.labels(
-            self.service, f"{ref.name}/{ref.version}", ref.sha256, ref.precision, ref.provider
-        ).set(1)
-        telemetry.model_state(self.service, "ready")
+        telemetry.MODEL_INFO.labels(*_labels(self.service, ref)).set(1)
+        self._announce()
         _log.info(
             "model ready",
             service=self.service,
@@ -188,6 +225,11 @@ class ModelHost:
                 f"{self._pack.folder}: is a pack to {self._pack.manifest.task}; "
                 f"the {self.service} needs one to {self._task}."
             )
+        if self._version not in (None, self._pack.manifest.version):
+            raise PackError(
+                f"{self._pack.folder}: says that it is version {self._pack.manifest.version}. "
+                "A folder is named for its version."
+            )
         choice = Choice(
             provider=settings.provider,
             precision=settings.precision,
@@ -199,7 +241,7 @@ class ModelHost:
         )
         session = open_pack(self._pack, self._contract, choice)
         self._state = "building_engine" if session.builds_engines else "warming"
-        telemetry.model_state(self.service, self._state)
+        self._announce()
         started = time.monotonic()
 
         def tell(done: int, total: int) -> None:
@@ -212,6 +254,6 @@ class ModelHost:
         return session
 
     def _fail(self, detail: str) -> None:
-        self._state, self._detail = "failed", detail
-        telemetry.model_state(self.service, "failed")
+        self._state, self._detail, self._failed_at = "failed", detail, time.monotonic()
+        self._announce()
         _log.error("the model cannot be served", service=self.service, reason=detail)

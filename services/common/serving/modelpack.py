@@ -117,13 +117,18 @@ def find_pack(path: Path) -> Path:
     """The version folder that `path` means: itself, or its newest version (`10` is newer than `9`)."""
     if (path / MANIFEST).is_file():
         return path
-    versions = [folder.parent for folder in path.glob(f"*/{MANIFEST}")]
-    if not versions:
+    there = versions(path)
+    if not there:
         raise PackError(
             f"{path.absolute()}: no model pack here (no {MANIFEST}, and no version folder with one). "
-            "Put a pack there or name another folder with --pack."
+            "Put a pack there, or name another folder with --pack or CLAIMSIGHT_..._PACK."
         )
-    return max(versions, key=lambda folder: _natural(folder.name))
+    return path / there[-1]
+
+
+def versions(folder: Path) -> list[str]:
+    """The names of the version folders in it, the newest last."""
+    return sorted((found.parent.name for found in folder.glob(f"*/{MANIFEST}")), key=_natural)
 
 
 def load_pack(path: Path) -> Pack:

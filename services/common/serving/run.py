@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from services.common.serving import blas, heap, tracing
 from services.common.serving.server import Server
 from services.common.serving.settings import ServiceSettings
 from services.common.serving.slowloris import Protocol
@@ -20,7 +21,7 @@ DRAIN_S = 30  # longest wait for requests in flight after SIGTERM; compose allow
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. One worker: one process owns the device."""
-    prepare(settings)
+    prepare(settings, app.title)
     server = serving(app, settings)
     server.run()
     if not server.started:
@@ -32,9 +33,13 @@ def serving(app: FastAPI, settings: ServiceSettings) -> Server:
     return Server(configuration(app, settings), app, settings.grace_seconds)
 
 
-def prepare(settings: ServiceSettings) -> None:
-    """What a process needs before it serves: logs, metrics on their own port, and signals that end it well."""
+def prepare(settings: ServiceSettings, service: str) -> None:
+    """What a process needs before it serves: few heaps, one BLAS thread, logs, traces, metrics on their own port, and
+    signals that end it well."""
+    heap.bound()
+    blas.bound()
     configure_logging(settings.log_level, settings.log_format)
+    tracing.configure(service)
     if settings.metrics_port:
         prometheus_client.start_http_server(settings.metrics_port, addr=settings.host)
     for name in (signal.SIGTERM, signal.SIGINT):

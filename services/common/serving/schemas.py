@@ -57,6 +57,7 @@ class Instance(Wire):
     score: float = Field(ge=0, le=1)
     labels: list[Scored] = Field(min_length=1)
     fake_score: float = Field(default=0, ge=0, le=1)  # damage only: how much it looks like a fake damage
+    on: list[Scored] = []  # damage only: parts it lies on, likeliest first, and the share of it expected there
     box: Box
     mask: Mask
 
@@ -169,6 +170,15 @@ class ModelInfo(Wire):
     thresholds: dict[str, float] = {}
     max_batch: int = 8
     notes: str = ""
+
+
+class PackState(Wire):
+    """One version of a pack, as a model service sees it; `there` lies in the folder and is not loaded."""
+
+    version: str
+    state: str  # there | loading | building_engine | warming | ready | failed | stalled | failing
+    detail: str = ""
+    own: bool  # the one that the service's settings name, served where nobody names another
 
 
 class RetrievalInfo(Wire):

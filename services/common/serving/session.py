@@ -204,5 +204,6 @@ def _precisions(pack: Pack, choice: Choice, rung: Rung) -> list[Precision]:
     return [faster, "fp32"] if fits else ["fp32"]
 
 
-_OUT_OF_MEMORY = re.compile(r"(?i)out of memory|failed to allocate|bad_alloc|alloc_failed")
+# CUDA, cuBLAS, TensorRT, and ONNX Runtime's own arena ("Available memory of 0 is smaller than requested bytes of 8").
+_OUT_OF_MEMORY = re.compile(r"(?i)out of memory|failed to allocate|bad_alloc|alloc_failed|memory of \d+ is smaller")
 _CPU_RUNG = providers.ladder("cpu")[0]

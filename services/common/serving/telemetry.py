@@ -46,7 +46,7 @@ MODEL_INFO = Gauge(
 MODEL_STATE = Gauge("claimsight_model_state", "1 for the state that the model is in", ["service", "state"])
 SHED = Counter("claimsight_shed", "Work made smaller to get it done", ["service", "reason"])
 
-_QUIET_ROUTES = ("/health/live", "/health/ready", "/health/startup")  # probes come every second: debug level
+_QUIET_ROUTES = ("/health/live", "/health/ready", "/health/startup", "/v1/info")  # probes, every second: debug level
 
 _log = structlog.get_logger("services.access")
 

@@ -12,12 +12,14 @@ import pytest
 from fastapi import FastAPI
 from numpy.typing import NDArray
 
+from services.classifier.app import build_app
 from services.classifier.model import CONTRACT
 from services.classifier.settings import Settings
 from services.common.serving import modelhost
 from services.common.serving.errors import NotReady, Problem
 from services.common.serving.golden import Outputs
 from services.common.serving.modelhost import ModelHost
+from services.common.serving.prepare import prepare
 from services.common.serving.session import Opened, Session
 from tests.packs import CROP_SIZE, write_classify_pack
 
@@ -144,3 +146,19 @@ def test_the_gpus_are_a_list() -> None:
     assert Settings(gpus="0,2").gpus == [0, 2]
     with pytest.raises(ValueError, match="gpus"):
         Settings(gpus="first")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_preparing_ends_well_only_where_a_start_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: bool
+) -> None:
+    pack = write_classify_pack(tmp_path)
+    if broken:
+        (pack / "fp32.onnx").write_bytes(b"cut off")
+    settings = Settings(pack=pack)
+    if not broken:
+        prepare(build_app(settings), settings)
+        assert "the pack is whole" in capsys.readouterr().out
+        return
+    with pytest.raises(SystemExit, match=r"would not become ready.*fp32\.onnx"):
+        prepare(build_app(settings), settings)

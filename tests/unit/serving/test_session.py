@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -273,6 +275,35 @@ def test_a_batch_for_which_there_is_no_memory_runs_in_halves(tmp_path: Path, mon
     tried.clear()
     assert session.run(rows(7))["y"].tolist() == [[2, 2, 2]] * 7
     assert tried == [7, 4, 2, 2, 3, 2, 1]
+
+
+def test_what_onnx_runtime_itself_says_when_memory_ends_is_understood(tmp_path: Path) -> None:
+    """In a process of its own, whose allocator for every session has 16 KiB: the exception is the runtime's own."""
+    code = f"""
+import onnxruntime as ort
+from pathlib import Path
+from services.common.serving import providers
+from tests.unit.serving.test_session import DOUBLE, double_graph, double_pack, rows
+from services.common.serving.session import Choice, open_pack
+memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+limit = {{"max_mem": 16384, "arena_extend_strategy": 1, "initial_chunk_size_bytes": 1024}}
+ort.create_and_register_allocator(memory, ort.OrtArenaCfg(limit))
+made = providers._options
+def limited(plan):
+    options = made(plan)
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    return options
+providers._options = limited
+pack = double_pack(Path({str(tmp_path)!r}), double_graph(), max_batch=64)
+session = open_pack(pack, DOUBLE, Choice("cpu", max_batch=64))
+assert session.run(rows(64))["y"].tolist() == [[2, 2, 2]] * 64
+session.warm_up()
+print(session.buckets, session.notes)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "no memory for" in done.stdout and "64)" not in done.stdout
 
 
 def test_a_batch_size_that_never_fits_is_left_out_at_warm_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
