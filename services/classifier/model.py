@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from services.common.serving.golden import Contract
+from services.common.serving.contracts import CONTRACTS
 from services.common.serving.modelpack import Manifest
 from services.common.serving.tensors import Spec
 
-CONTRACT = Contract(input_name="crops", outputs=("logits", "gates", "embedding"))
+CONTRACT = CONTRACTS["classify"]
 
 
 def crops(manifest: Manifest) -> dict[str, Spec]:

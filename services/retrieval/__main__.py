@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from services.common.serving import folderlock
-from services.common.serving.folderlock import FolderInUse
+from services.common.serving.folderlock import FolderUnusable
 from services.common.serving.modelpack import PackError, load_pack
 from services.common.serving.run import serve
 from services.common.serving.telemetry import configure_logging
@@ -33,7 +33,7 @@ def rebuild(settings: Settings) -> None:
             memory = Memory.open(pack, folder=settings.data, database_url=settings.rows_url, rebuild=True)
             print(f"The index holds {len(memory)} past cases.")
             memory.close()
-    except (PackError, FolderInUse) as error:
+    except (PackError, FolderUnusable) as error:
         sys.exit(str(error))
 
 

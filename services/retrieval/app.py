@@ -18,7 +18,7 @@ import services
 from services.common.serving import folderlock, tensors
 from services.common.serving.app import create_app
 from services.common.serving.errors import InvalidRequest, NotReady, PayloadTooLarge, Unprocessable
-from services.common.serving.folderlock import FolderInUse
+from services.common.serving.folderlock import FolderUnusable
 from services.common.serving.health import Readiness
 from services.common.serving.modelpack import PackError, load_pack
 from services.common.serving.schemas import Case, Kept, MemoryStats, Neighbour, RetrievalInfo, Snapshot
@@ -56,7 +56,7 @@ class Retrieval:
     async def load(self) -> None:
         try:
             self._memory = await asyncio.to_thread(self._open)
-        except (PackError, FolderInUse, OSError, SQLAlchemyError) as error:
+        except (PackError, FolderUnusable, OSError, SQLAlchemyError) as error:
             self._failure = str(error)
             log.error("the memory cannot be opened", error=self._failure)
         except Exception as error:  # whatever ChromaDB raises: who waits for the memory must hear that it will not come

@@ -14,6 +14,7 @@ from typing import cast
 
 import chromadb
 import numpy as np
+import structlog
 from chromadb.api.client import Client
 from chromadb.api.collection_configuration import CreateHNSWConfiguration
 from chromadb.config import Settings as ChromaSettings
@@ -21,14 +22,27 @@ from chromadb.errors import ChromaError
 from numpy.typing import NDArray
 from ulid import ULID
 
+log = structlog.get_logger(__name__)
+
 Binding = Mapping[str, str]  # what an index belongs to: the backbone of its embeddings, the pack it began with
 
 _COLLECTION = "crops"
 _PAGE = 10_000  # ids read at once
+_SAY = 20_000  # rows between two lines of the log: an index of 200,000 takes minutes
 _SEAL = "seal.json"
-# With these, HNSW finds the exact 8 nearest of 9,000 clustered 2048-d crops (recall 1.000). They are fixed when the
-# collection is made: changing ef_search later is accepted by ChromaDB 1.5 and has no effect until it is reopened.
-HNSW = CreateHNSWConfiguration(space="cosine", max_neighbors=32, ef_construction=200, ef_search=200)
+_SYNC = 1000  # rows between two of ChromaDB's writes, where nothing else is said
+
+
+def hnsw(rows: int) -> CreateHNSWConfiguration:
+    """How an index of `rows` is built; recall is in docs/benchmarks.md.
+
+    These are fixed when the collection is made: changing ef_search later is accepted by ChromaDB 1.5 and has no effect
+    until it is reopened. ChromaDB writes the whole graph each time it has got `sync_threshold` rows more, so that
+    building takes quadratic time unless it is told to write once, when all of them are there.
+    """
+    return CreateHNSWConfiguration(
+        space="cosine", max_neighbors=32, ef_construction=200, ef_search=200, sync_threshold=max(_SYNC, rows)
+    )
 
 
 class IndexUnusable(Exception):
@@ -63,9 +77,11 @@ class NeighbourIndex:
 
     @classmethod
     def build(
-        cls, folder: Path, binding: Binding, batches: Iterable[tuple[list[str], NDArray[np.float32]]]
+        cls, folder: Path, binding: Binding, batches: Iterable[tuple[list[str], NDArray[np.float32]]], *, rows: int
     ) -> NeighbourIndex:
-        """Build the index anew from ids and float32 [n, d] batches; only a complete one takes the former one's place.
+        """Build the index anew from ids and float32 [n, d] batches, `rows` in all.
+
+        Only a complete one takes the former one's place.
 
         Each build has a folder of its own: ChromaDB keeps what it once opened at a path, even when that was damaged.
         """
@@ -73,23 +89,25 @@ class NeighbourIndex:
         generation.mkdir(parents=True)
         client = _client(generation)
         collection = client.create_collection(
-            _COLLECTION, embedding_function=None, metadata=dict(binding), configuration={"hnsw": HNSW}
+            _COLLECTION, embedding_function=None, metadata=dict(binding), configuration={"hnsw": hnsw(rows)}
         )
         most = client.get_max_batch_size()
-        rows = 0
+        added = 0
         for ids, embeddings in batches:
-            rows += len(ids)
             for start in range(0, len(ids), most):
                 # upsert, because `add` ignores an id that it already knows without a word
                 collection.upsert(ids=ids[start : start + most], embeddings=embeddings[start : start + most])
-        _seal(folder, generation, rows)
+            before, added = added, added + len(ids)
+            if added // _SAY > before // _SAY:
+                log.info("index is being built", rows=added, of=rows)
+        _seal(folder, generation, added)
         return cls(client)
 
     def __len__(self) -> int:
         return self._collection.count()
 
     def search(self, embeddings: NDArray[np.float32], k: int) -> list[list[str]]:
-        """Ids of the at most `k` nearest of each of float32 [n, d]; nearly always exactly those (see `HNSW`)."""
+        """Ids of the at most `k` nearest of each of float32 [n, d]; nearly always exactly those (see `hnsw`)."""
         return self._collection.query(query_embeddings=embeddings, n_results=k, include=[])["ids"]
 
     def ids(self) -> list[str]:

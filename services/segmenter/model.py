@@ -7,26 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.serving.golden import Contract
+from services.common.serving.contracts import CONTRACTS
 from services.common.serving.modelpack import Manifest
 from services.common.serving.schemas import Instance, Mask, ModelRef, Scored, Segmentation
 from services.common.vision.instances import DecodedInstance, decode_instances
 from services.common.vision.masks import encode
 from services.common.vision.resample import resize
 
-CONTRACT = Contract(
-    input_name="photo",
-    outputs=(
-        "mask_logits",
-        "objectness",
-        "iou",
-        "damage_logits",
-        "fake_logits",
-        "part_logits",
-        "damaged_logits",
-    ),
-    queries=("objectness", "mask_logits", "iou", "damage_logits", "fake_logits"),
-)
+CONTRACT = CONTRACTS["segment"]
 
 
 def prepare(pixels: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:
@@ -52,6 +40,7 @@ def _instance(thing: DecodedInstance) -> Instance:
         score=thing.score,
         labels=[Scored(label=label, score=score) for label, score in thing.labels],
         fake_score=thing.fake_score,
+        on=[Scored(label=label, score=share) for label, share in thing.on],
         box=thing.box,
         mask=Mask(size=size, counts=counts),
     )
