@@ -165,7 +165,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 if __name__ == "__main__":
     settings = Settings.from_command_line("python -m services.standalone")
-    run.prepare(settings)
+    run.prepare(settings, "standalone")
     try:
         with (
             listen(settings.host, settings.port) as listener,
@@ -174,5 +174,5 @@ if __name__ == "__main__":
             asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner,
         ):
             runner.run(main(settings, listener, redis_url))
-    except (NotServing, InvalidSettings, folderlock.FolderInUse, embedded.ServerError) as error:
+    except (NotServing, InvalidSettings, folderlock.FolderUnusable, embedded.ServerError) as error:
         sys.exit(f"Claimsight cannot start. {error}")

@@ -24,7 +24,7 @@ def main() -> None:
     role = sys.argv.pop(1) if sys.argv[1:2] in (["api"], ["worker"]) else "both"
     settings = Settings.from_command_line(f"python -m services.gateway {role if role != 'both' else ''}".strip())
     if role == "worker":
-        prepare(settings)
+        prepare(settings, "gateway-worker")
         asyncio.run(work(settings))
     else:
         try:

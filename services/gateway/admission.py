@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,6 +13,8 @@ from services.gateway.records.clock import now_ms, to_datetime
 from services.gateway.records.usage import Bounds, OverQuota, today
 from services.gateway.runtime import Runtime
 
+_SURE = 0.7  # of a deadline: the rate is a mean, and half of all claims take longer than it says
+_LONGEST_S = 300
 _TENTH = 10  # come back when a tenth of the queue is free: at the first free place everybody would be too late but one
 
 
@@ -38,6 +41,34 @@ async def admitted(runtime: Runtime, caller: Caller, *, new_claim: bool = True) 
     except QueueFull as full:
         full.retry_after = await runtime.drain.seconds(runtime.settings.max_queue // _TENTH + 1)
         raise
+
+
+@asynccontextmanager
+async def in_time(runtime: Runtime, caller: Caller, deadline_s: float) -> AsyncIterator[None]:
+    """Hold a place in the tenant's line while a claim is accepted.
+
+    Raises QueueFull where the claim would hardly be concluded within `deadline_s`, by the rate of the last minute: to
+    take it and let it expire would cost its sender the time in which to do something else.
+    """
+    arriving = runtime.drain.arriving
+    arriving[caller.tenant] += 1
+    try:
+        if deadline_s < runtime.settings.claim_deadline_seconds:  # the usual one is a day: nobody waits for that
+            await _refuse_if_late(runtime, caller, deadline_s)
+        yield
+    finally:
+        arriving[caller.tenant] -= 1
+
+
+async def _refuse_if_late(runtime: Runtime, caller: Caller, deadline_s: float) -> None:
+    before = runtime.drain.arriving[caller.tenant]  # this one among them
+    needed_s = await runtime.drain.estimate(await runtime.usage.ahead(caller.tenant) + before)
+    if needed_s > _SURE * deadline_s:
+        wait_s = min(_LONGEST_S, math.ceil(needed_s - _SURE * deadline_s))
+        raise QueueFull(
+            f"A claim that is sent now takes about {needed_s:.0f} s, and its deadline is {deadline_s:g} s.",
+            retry_after=wait_s,
+        )
 
 
 async def _refusal(runtime: Runtime, over: OverQuota, bounds: Bounds) -> RateLimited:

@@ -21,6 +21,7 @@ from services.gateway.assessment.clients import Clients
 from services.gateway.callers import CallersMiddleware
 from services.gateway.hosts import HostsMiddleware
 from services.gateway.routes import (
+    additions,
     batches,
     claims,
     events,
@@ -30,6 +31,7 @@ from services.gateway.routes import (
     keys,
     lifecycle,
     models,
+    packs,
     page,
     rerun,
     reviews,
@@ -91,9 +93,11 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
         batches,
         generations,
         models,
+        packs,
         keys,
         usage,
         reviews,
+        additions,
         webhooks,
         page,
     ):

@@ -7,15 +7,14 @@ any key ever made (development on loopback) every call is the tenant "default" w
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
 from http.cookies import CookieError, SimpleCookie
-from typing import Annotated, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import structlog
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
@@ -109,7 +108,7 @@ class CallersMiddleware:
         caller = await runtime.callers.identify(_presented(Headers(scope=scope)))
         structlog.contextvars.bind_contextvars(tenant=caller.tenant, key=caller.key_id)
         scope.setdefault("state", {})["caller"] = caller
-        told = await runtime.rates.take(caller)
+        told = await runtime.rates.take(caller, reads=scope["method"] == "GET")
 
         async def limited(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -141,20 +140,16 @@ def calling(request: Request) -> Caller:
     return cast(Caller, request.state.caller)
 
 
-_bearer = HTTPBearer(auto_error=False, description="An API key: csk_...", scheme_name="key")
-
-
-@cache  # one dependency per scope, so that FastAPI asks once per request however many parts of a route name it
-def requires(scope: Scope) -> Callable[..., Awaitable[Caller]]:
+class Requires(SecurityBase):
     """A FastAPI dependency: the caller, if its key has `scope`; raises Forbidden."""
 
-    async def caller(
-        request: Request,
-        _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],  # for OpenAPI
-    ) -> Caller:
-        found = calling(request)
-        if scope not in found.scopes:
-            raise Forbidden(f"This key has not the scope {scope!r}. Use one that has, or ask your operator.")
-        return found
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.model = HTTPBearer(description="An API key: csk_...")  # for OpenAPI
+        self.scheme_name = "key"
 
-    return caller
+    async def __call__(self, request: Request) -> Caller:
+        found = calling(request)
+        if self.scope not in found.scopes:
+            raise Forbidden(f"This key has not the scope {self.scope!r}. Use one that has, or ask your operator.")
+        return found

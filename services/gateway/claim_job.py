@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from services.common.jobs.worker import GiveWay, Later
+from services.common.serving import tracing
 from services.common.serving.context import RequestContext, bound
 from services.common.serving.errors import NotFound, Problem
 from services.common.vision.photo import PhotoError
-from services.gateway import failures, measures, present, schemas
+from services.gateway import deadlines, failures, measures, present, schemas
+from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.pipeline import assess
-from services.gateway.assessment.route import summarise
+from services.gateway.assessment.route import summarise, unplaced
 from services.gateway.records import models
 from services.gateway.records.clock import now_ms
 from services.gateway.records.store import Conclusion, MorePhotos, Outcome, StaleAttempt
@@ -30,8 +32,10 @@ async def _alone() -> bool:
     return False
 
 
-async def work(runtime: Runtime, claim_id: str, turn_ended: Callable[[], Awaitable[bool]] = _alone) -> None:
-    """Bring the claim as far as possible. Safe to run any number of times, by any number of workers.
+async def work(runtime: Runtime, claim_id: str, turn_ended: Callable[[], Awaitable[bool]] = _alone) -> bool:
+    """Bring the claim as far as possible; True where this finished it.
+
+    Safe to run any number of times, by any number of workers.
 
     `turn_ended` is asked after each photo. Raises GiveWay where another claim comes before the rest of this one, and
     Later while a model service is out of order and the claim may still wait for it.
@@ -41,8 +45,10 @@ async def work(runtime: Runtime, claim_id: str, turn_ended: Callable[[], Awaitab
             attempt = await runtime.claims.begin(claim_id)
             await runtime.signals.publish(claim_id)
             await _attempt(runtime, claim_id, attempt, turn_ended)
+            return True
         except StaleAttempt:
             log.info("claim is finished or in other hands")
+            return False
         finally:
             await runtime.signals.publish(claim_id, ended=True)
 
@@ -63,6 +69,15 @@ async def give_up(runtime: Runtime, claim_id: str, why: str) -> None:
 
 async def _attempt(runtime: Runtime, claim_id: str, attempt: int, turn_ended: Callable[[], Awaitable[bool]]) -> None:
     claim = await _load(runtime, claim_id)
+    with bound(deadlines.context(claim)):
+        await _assess(runtime, claim, attempt, turn_ended)
+
+
+async def _assess(
+    runtime: Runtime, claim: models.Claim, attempt: int, turn_ended: Callable[[], Awaitable[bool]]
+) -> None:
+    await runtime.rules.follow()
+    clients = runtime.clients.pinned()
     hands = asyncio.Semaphore(_PHOTOS_AT_ONCE)
     over = unfinished = False
 
@@ -72,9 +87,11 @@ async def _attempt(runtime: Runtime, claim_id: str, attempt: int, turn_ended: Ca
             if over:
                 unfinished = True
                 return
-            outcome = await _outcome(runtime, claim, photo)
-            await runtime.claims.write_photo(claim_id, attempt, photo.id, outcome)
-            await runtime.signals.publish(claim_id)
+            with tracing.span("photo", {"claimsight.photo": photo.id}):
+                outcome = await _outcome(runtime, clients, claim, photo)
+                with tracing.span("write"):
+                    await runtime.claims.write_photo(claim.id, attempt, photo.id, outcome)
+            await runtime.signals.publish(claim.id)
             over = await turn_ended() or over
 
     waiting = [photo for photo in claim.photos if photo.status == "queued"]
@@ -90,14 +107,14 @@ async def _attempt(runtime: Runtime, claim_id: str, attempt: int, turn_ended: Ca
         raise GiveWay
     else:
         try:
-            await _finish(runtime, claim_id, attempt)
+            await _finish(runtime, claim.id, attempt)
         except MorePhotos:
-            await _attempt(runtime, claim_id, attempt, turn_ended)
+            await _attempt(runtime, claim.id, attempt, turn_ended)
 
 
-async def _outcome(runtime: Runtime, claim: models.Claim, photo: models.Photo) -> Outcome:
+async def _outcome(runtime: Runtime, clients: Clients, claim: models.Claim, photo: models.Photo) -> Outcome:
     """One photo's findings or its own error. Raises Problem where a service cannot answer now."""
-    if known := await reused(runtime, claim, photo):
+    if known := await reused(runtime, clients, claim, photo):
         return known
     try:
         data = await runtime.photos.get_photo(photo.id)
@@ -105,7 +122,7 @@ async def _outcome(runtime: Runtime, claim: models.Claim, photo: models.Photo) -
         return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
     try:
         found = await assess(
-            data, runtime.clients, runtime.policy, tenant=claim.tenant, claim_id=claim.id, own=runtime.registry
+            data, clients, runtime.policy, tenant=claim.tenant, claim_id=claim.id, own=runtime.registry
         )
     except PhotoError as error:
         return Outcome(error=failures.embedded(failures.photo_problem(error)))
@@ -144,9 +161,11 @@ async def _end(runtime: Runtime, claim_id: str, attempt: int, error: schemas.Err
 
 
 async def _finish(runtime: Runtime, claim_id: str, attempt: int) -> None:
-    ended = await runtime.claims.finish(claim_id, attempt, _conclude)
+    with tracing.span("finish"):
+        ended = await runtime.claims.finish(claim_id, attempt, _conclude)
     outcome = "failed" if ended.error else "partial" if ended.partial else "succeeded"
     measures.claim_ended(claim_id, outcome, ended.photos)
+    log.info("claim ended", claim=claim_id, outcome=outcome, attempt=attempt)
 
 
 def _conclude(rows: Sequence[models.Photo]) -> Conclusion:
@@ -155,7 +174,7 @@ def _conclude(rows: Sequence[models.Photo]) -> Conclusion:
     failed = [photo for photo in photos if photo.status in ("failed", "rejected")]
     if len(failed) == len(photos):
         return Conclusion(photos, error=_no_photo(failed))
-    return Conclusion(photos, summarise(photos), partial=bool(failed))
+    return Conclusion(photos, summarise(photos), partial=bool(failed), doubtful=bool(unplaced(photos)))
 
 
 def _no_photo(failed: list[schemas.Photo]) -> schemas.Error:

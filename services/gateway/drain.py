@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,11 +21,17 @@ class Drain:
 
     def __init__(self, usage: UsageStore) -> None:
         self._usage = usage
+        self.arriving: Counter[str] = Counter()  # claims of each tenant that are about to be accepted here
         self._measured = (-_REMEMBERED_S, 0.0)
 
     async def seconds(self, claims: int) -> int:
         rate = await self._rate()
         return min(_LONGEST_S, max(1, math.ceil(claims / rate))) if rate else _UNKNOWN_S
+
+    async def estimate(self, claims: int) -> float:
+        """The same without rounding or bounds; 0 where nobody can say."""
+        rate = await self._rate()
+        return claims / rate if rate else 0.0
 
     async def _rate(self) -> float:
         """Claims a second; 0 where nothing is known."""

@@ -7,7 +7,7 @@ import asyncio
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.common.serving.errors import NotFound, NotReady, Problem
+from services.common.serving.errors import NotFound, Problem
 from services.gateway.records.clock import now_ms
 from services.gateway.records.erasures import Cause, Erasure
 from services.gateway.runtime import Runtime
@@ -47,6 +47,8 @@ async def run(runtime: Runtime) -> None:
             await sweep(runtime)
         except (Problem, SQLAlchemyError, OSError) as error:
             log.warning("what is to be erased waits", error=str(error))
+        except Exception:  # a sweep that ends in silence would keep for ever what was to be erased
+            log.exception("what is to be erased waits")
         await asyncio.sleep(runtime.settings.sweep_seconds)
 
 
@@ -55,8 +57,11 @@ async def _complete(runtime: Runtime, erasure: Erasure) -> Erasure:
         files = sum([await runtime.photos.erase(photo_id) for photo_id in erasure.left["photos"]])
         for case_id in erasure.left["cases"]:
             await _forget(runtime, case_id, erasure.tenant)
-    except NotReady as problem:
+    except Problem as problem:
         log.warning("an erasure is completed later", erasure=erasure.id, why=problem.detail)
+        return erasure
+    except Exception:  # else it would hold up all that come after it
+        log.exception("an erasure is completed later", erasure=erasure.id)
         return erasure
     return await runtime.erasures.complete(erasure.id, files)
 

@@ -29,6 +29,15 @@ def external_ref(text: bytes | None) -> str | None:
     return reference
 
 
+def deadline_s(text: bytes | None, longest: float) -> float:
+    """Seconds until the claim is no longer worth concluding: as the caller says, at most `longest`, which is usual."""
+    if text is None or not text.strip():
+        return longest
+    if not re.fullmatch(rb"\s*[1-9][0-9]{0,8}\s*", text):
+        raise Unprocessable("deadline_seconds takes a whole number of seconds, for example 600")
+    return min(float(text), longest)
+
+
 def views(texts: list[bytes], photos: int) -> list[View | None]:
     """What each photo shows. None at all is well; else one for each photo, empty where it is not known."""
     if not texts:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ulid import ULID
 
-Kind = Literal["era", "key", "bat", "clm", "gen", "img", "pho", "fnd", "rev", "lse", "whk", "evt", "dlv"]
+Kind = Literal["era", "key", "bat", "clm", "gen", "img", "pho", "fnd", "rev", "lse", "whk", "evt", "dlv", "trl"]
 _ULID = "[0-7][0-9A-HJKMNP-TV-Z]{25}"  # Crockford's base 32, 128 bits
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import get_args
 
 from services.common.serving.settings import InvalidSettings
-from services.gateway import apikeys
+from services.gateway import apikeys, guard
 from services.gateway.callers import Scope
 from services.gateway.issue import issue, valid_tenant
 from services.gateway.records.clock import to_datetime
-from services.gateway.records.database import Database
 from services.gateway.records.keys import ApiKey, KeyStore, TooManyKeys
 from services.gateway.settings import Settings
 
@@ -28,15 +27,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     try:
         settings = Settings.from_environment(**({} if wanted.data is None else {"data": wanted.data}))
+        asyncio.run(_run(settings, wanted))
     except InvalidSettings as error:
         sys.exit(str(error))
-    asyncio.run(_run(settings, wanted))
 
 
 async def _run(settings: Settings, wanted: argparse.Namespace) -> None:
-    database = Database(settings.records)
-    try:
-        await database.upgrade()
+    async with guard.records(settings) as database:
         keys = KeyStore(database)
         if wanted.command == "create":
             await _create(keys, wanted)
@@ -45,8 +42,6 @@ async def _run(settings: Settings, wanted: argparse.Namespace) -> None:
         else:
             for key in await keys.list(wanted.tenant):
                 print(_line(key))
-    finally:
-        await database.close()
 
 
 async def _create(keys: KeyStore, wanted: argparse.Namespace) -> None:

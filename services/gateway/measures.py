@@ -44,7 +44,7 @@ async def measure(runtime: Runtime) -> None:
 
 
 def claim_ended(claim_id: str, outcome: str, photos: Sequence[schemas.Photo]) -> None:
-    """`outcome`: succeeded, partial or failed; a photo's is succeeded or the last part of its problem's type."""
+    """`outcome`: succeeded, partial, failed, expired; a photo's is succeeded or the last part of its problem's type."""
     telemetry.CLAIMS.labels(outcome).inc()
     telemetry.CLAIM_SECONDS.observe(max(0.0, now_ms() / 1000 - _created_s(claim_id)))
     for photo in photos:

@@ -3,7 +3,7 @@
 Server-side request forgery is refused where it happens, at the connection: the name is resolved once, every address it
 has must be public, and the connection goes to that very address (the name stays in `Host`, and in TLS, whose
 certificate is checked against it). A name that answers differently a moment later (DNS rebinding) gains nothing, and a
-redirect is an answer like any other: it is never followed.
+redirect is an answer like any other: whoever follows one asks again here.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Unreachable(Exception):
 class Answer:
     status: int
     body: bytes
+    location: str = ""  # where a redirect leads
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,12 @@ class Outbound:
             async with asyncio.timeout(timeout_s):
                 target = await self._resolved(url)
                 async with self._answered(method, target, headers, body, timeout_s) as response:
-                    received = b""
-                    async for chunk in response.aiter_bytes():
+                    received = bytearray()
+                    async for chunk in response.aiter_raw():  # as it came: what is packed cannot outgrow its cap
                         received += chunk
                         if len(received) > max_bytes:
                             raise Unreachable(f"The answer has more than {max_bytes} bytes.")
-                    return Answer(response.status_code, received)
+                    return Answer(response.status_code, bytes(received), response.headers.get("location", ""))
         except TimeoutError:
             raise Unreachable(f"No answer came within {timeout_s:g} s.") from None
         except httpx2.TransportError as error:

@@ -37,6 +37,7 @@ def item(row: models.Claim) -> schemas.ClaimItem:
             "created_at": to_datetime(row.created_at),
             "started_at": None if row.started_at is None else to_datetime(row.started_at),
             "completed_at": None if row.completed_at is None else to_datetime(row.completed_at),
+            "expires_at": None if row.expires_at is None else to_datetime(row.expires_at),
             "external_ref": row.external_ref,
             "metadata": row.annotations,
             "vehicle": row.vehicle,
@@ -69,7 +70,7 @@ def photo(row: models.Photo) -> schemas.Photo:
             "width": row.width,
             "height": row.height,
             "vehicle": row.view.get("vehicle"),
-            "findings": [finding(each) for each in row.findings],
+            "findings": [finding(each) for each in row.findings if _stands(each)],
             "parts": row.view.get("parts", []),
             "lookalikes": row.view.get("lookalikes", []),
             "reasons": row.reasons,
@@ -80,6 +81,11 @@ def photo(row: models.Photo) -> schemas.Photo:
     )
 
 
+def _stands(row: models.Finding) -> bool:
+    """Whether it is there: what a person has drawn is there while the decision stands that added it."""
+    return row.review is not None or row.document.get("source") != "human"
+
+
 def finding(row: models.Finding) -> schemas.Finding:
     """As the models left it, or as the person says whose decision stands: `reject` keeps the name that was denied."""
     made = schemas.Finding.model_validate(row.document)
@@ -88,7 +94,8 @@ def finding(row: models.Finding) -> schemas.Finding:
     decided = row.review
     changes = {name: decided[name] for name in ("damage", "display", "title", "part", "confidence")}
     review = {name: decided[name] for name in ("id", "action", "reviewer")}
-    review |= {"at": to_datetime(decided["at"]), "before": {"damage": made.damage, "part": row.document["part"]}}
+    before = {"damage": made.damage, "display": made.display, "part": row.document["part"]}
+    review |= {"at": to_datetime(decided["at"]), "before": before}
     changes |= {"title_confidence": decided["confidence"], "route": "auto", "reasons": [], "review": review}
     return schemas.Finding.model_validate(row.document | changes)
 

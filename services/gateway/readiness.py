@@ -23,13 +23,18 @@ async def check(runtime: Runtime) -> Readiness:
         await asyncio.gather(
             _missing("records", runtime.claims.ping()),
             _missing("queue", runtime.queue.depth()),
-            _missing("models", runtime.clients.matching(fresh=True)),
+            _missing("models", _models(runtime)),
         )
     )
-    found = {name: detail for name, detail in missing.items() if detail}
+    found = {name: f"{detail.removesuffix('.')}." for name, detail in missing.items() if detail}  # whole sentences
     if not found:
         return Readiness()
     return Readiness("waiting", " ".join(found.values()), {"waiting_for": sorted(found)})
+
+
+async def _models(runtime: Runtime) -> None:
+    await runtime.rules.follow()
+    await runtime.clients.pinned().matching(fresh=True)
 
 
 async def _missing(name: str, question: Awaitable[object]) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import services
 from services.gateway import ids, schemas
+from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.policy import Policy
 from services.gateway.records import models
 from services.gateway.records.store import Outcome
@@ -22,7 +23,7 @@ def basis(policy: Policy) -> dict[str, Any]:
     return {"software": services.VERSION, "policy": asdict(policy)}
 
 
-async def reused(runtime: Runtime, claim: models.Claim, photo: models.Photo) -> Outcome | None:
+async def reused(runtime: Runtime, clients: Clients, claim: models.Claim, photo: models.Photo) -> Outcome | None:
     """What an earlier look at these bytes found, or None where there was none or things have changed since.
 
     Raises Problem where the models cannot be asked which they are.
@@ -32,7 +33,7 @@ async def reused(runtime: Runtime, claim: models.Claim, photo: models.Photo) -> 
     earlier = await runtime.looks.at(claim.tenant, photo.sha256)
     if not earlier:
         return None
-    segmenter, classifier = await runtime.clients.matching()
+    segmenter, classifier = await clients.matching()
     now = {"segmenter": segmenter.model.model_dump(), "classifier": classifier.model.model_dump()}
     for row in earlier:
         models_then = row.view.get("models", {})

@@ -19,8 +19,11 @@ from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.policy import Policy
 from services.gateway.callers import Callers
 from services.gateway.drain import Drain
+from services.gateway.drawn import Drawn
+from services.gateway.fetching import Fetching
 from services.gateway.generated.registry import Registry
 from services.gateway.outbound import Outbound
+from services.gateway.packs.rules import Rules
 from services.gateway.photos import PhotoStore
 from services.gateway.pictures import Pictures
 from services.gateway.quotas import Quotas, Rates
@@ -28,12 +31,15 @@ from services.gateway.records.batch_work import BatchWork
 from services.gateway.records.batches import BatchStore
 from services.gateway.records.changes import Changes
 from services.gateway.records.database import Database
+from services.gateway.records.deadlines import Deadlines
 from services.gateway.records.erasures import ErasureStore
 from services.gateway.records.generations import GenerationStore
 from services.gateway.records.idempotency import IdempotencyStore
 from services.gateway.records.keys import KeyStore
 from services.gateway.records.looks import Looks
+from services.gateway.records.packs import PackStore
 from services.gateway.records.reviews import ReviewStore
+from services.gateway.records.states import States
 from services.gateway.records.store import ClaimStore
 from services.gateway.records.usage import UsageStore
 from services.gateway.records.webhooks import WebhookStore
@@ -48,8 +54,13 @@ class Runtime:
     settings: Settings
     policy: Policy
     clients: Clients
+    packs: PackStore
+    rules: Rules
     claims: ClaimStore
+    states: States
+    drawn: Drawn
     changes: Changes
+    deadlines: Deadlines
     erasures: ErasureStore
     idempotency: IdempotencyStore
     looks: Looks
@@ -65,6 +76,7 @@ class Runtime:
     signals: Signals
     webhooks: WebhookStore
     outbound: Outbound
+    fetching: Fetching
     reviews: ReviewStore
     crops: Crops
     learning: Learning
@@ -97,19 +109,28 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
         stack.push_async_callback(generation_queue.close)
         signals = Signals(asking(settings.redis_url), listening(settings.redis_url))
         stack.push_async_callback(signals.close)
+        counting = asking(settings.redis_url)
+        stack.push_async_callback(counting.aclose)
         photos = PhotoStore(settings.photo_store)
         keys = KeyStore(database)
         usage = UsageStore(database)
         quotas = Quotas(settings.quota, settings.quotas)
         models = clients or await _over_network(settings, stack)
+        packs = PackStore(database)
         reviews = ReviewStore(database)
         crops = Crops(photos, models.classifier, max_pixels=settings.max_photo_pixels)
+        outbound = Outbound([entry for entry in settings.private_receivers.split(",") if entry.strip()])
         runtime = Runtime(
             settings=settings,
             policy=policy(settings),
             clients=models,
+            packs=packs,
+            rules=Rules(packs, models),
             claims=ClaimStore(database),
+            states=States(database),
+            drawn=Drawn(),
             changes=Changes(database),
+            deadlines=Deadlines(database),
             erasures=ErasureStore(database),
             idempotency=IdempotencyStore(database),
             looks=Looks(database),
@@ -118,13 +139,18 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             keys=keys,
             callers=Callers(keys),
             quotas=quotas,
-            rates=Rates(quotas),
+            rates=Rates(quotas, counting),
             usage=usage,
             drain=Drain(usage),
             queue=queue,
             signals=signals,
             webhooks=WebhookStore(database),
-            outbound=Outbound([entry for entry in settings.private_receivers.split(",") if entry.strip()]),
+            outbound=outbound,
+            fetching=Fetching(
+                outbound,
+                [host for host in settings.photo_hosts.split(",") if host.strip()],
+                max_bytes=settings.max_photo_bytes,
+            ),
             reviews=reviews,
             crops=crops,
             learning=Learning(reviews, crops, models.retrieval),

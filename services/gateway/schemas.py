@@ -33,7 +33,8 @@ View = Literal[
     "vin",
     "odometer",
 ]
-Action = Literal["accept", "correct", "reject"]
+Action = Literal["accept", "correct", "reject", "add"]
+ClaimAction = Literal["accept", "reject", "ask"]
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 
@@ -119,13 +120,27 @@ class Opinion(Api):
 
 
 class Reviewed(Api):
-    """A person's decision. `before` is what the models had said: their `damage` and `part`."""
+    """A person's decision. `before` is what the models had said: their `damage`, its `display` and their `part`."""
 
     id: str
     action: Action
     at: datetime
     reviewer: str | None
     before: dict[str, Any]
+
+
+class ClaimReviewed(Api):
+    """A person's decision about the claim as a whole: what no finding stands for, as `no_damage` and `photo_failed`.
+
+    `accept`: it is as it seems, nothing is missing. `reject`: that cannot stand. `ask`: a better photo is wanted.
+    `note` says what is wrong or wanted.
+    """
+
+    id: str
+    action: ClaimAction
+    at: datetime
+    reviewer: str | None
+    note: str | None = None
 
 
 class Finding(Api):
@@ -140,6 +155,7 @@ class Finding(Api):
     """
 
     id: str
+    source: Literal["model", "human"] = Field("model", description="`human`: a person drew it; models had missed it")
     damage: str
     display: str
     title: str = Field(description="The finding's name, and the second opinion's where it is another")
@@ -213,6 +229,7 @@ class Summary(Api):
     reasons: list[Reason]
     parts: list[DamagedPart]
     findings: int
+    review: ClaimReviewed | None = Field(None, description="What a person decided about the claim as a whole")
 
 
 class Progress(Api):
@@ -233,6 +250,9 @@ class ClaimItem(Api):
     created_at: datetime
     started_at: datetime | None = None
     completed_at: datetime | None = None
+    expires_at: datetime | None = Field(
+        None, description="Its deadline: what is not concluded by then ends `expired`; null where there is none"
+    )
     external_ref: str | None = None
     metadata: dict[str, Any] = {}
     vehicle: Vehicle | None = None

@@ -60,6 +60,9 @@ class Settings(ServiceSettings):
         "crm.intern,10.1.0.0/16; everything else must be public and https",
     )
 
+    photo_hosts: str = Field(
+        "", description="hosts whose https URLs are taken as photos: images.example.org,cdn.example; empty: none"
+    )
     reuse: bool = Field(True, description="a tenant's same photo under the same models is not assessed twice")
     retention_days: float = Field(0, ge=0, description="claims are erased so long after their end; 0: kept for ever")
     sweep_seconds: float = Field(60, gt=0, description="how often it is looked for what is to be erased")
@@ -69,6 +72,9 @@ class Settings(ServiceSettings):
     worker_deaths: int = Field(5, ge=1, description="a claim that outlives so many workers is given up at the next one")
     requeue_seconds: float = Field(15, gt=0, description="how often the records are compared with the queue")
     claim_patience_seconds: float = Field(3600, gt=0, description="how long a claim waits for a model service")
+    claim_deadline_seconds: float = Field(
+        86_400, ge=1, description="a claim not concluded so long after its acceptance ends expired; batches aside"
+    )
     drain_seconds: float = Field(25, gt=0, description="time for claims in flight when the worker is stopped")
 
     review_lease_seconds: float = Field(180, gt=0, description="how long a finding stays with a silent reviewer")

@@ -1,7 +1,7 @@
 """Reading an upload: multipart/form-data (RFC 7578), streamed, every limit held while reading.
 
 What the client says of a file (its name, its type) is not even looked at. A photo that is too large is read to its
-end and dropped: it fails alone. Big photos lie in temporary files without a name, not in memory.
+end and dropped: it fails alone. A few photos of usual size stay in memory, more lie in temporary files without a name.
 """
 
 from __future__ import annotations
@@ -10,28 +10,35 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Protocol
 
+import structlog
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from services.common.serving.errors import (
     InvalidRequest,
+    NotReady,
     PayloadTooLarge,
+    Problem,
     TooManyPhotos,
     Unprocessable,
     UnsupportedMediaType,
 )
 
+log = structlog.get_logger(__name__)
+
 PHOTOS = ("photos", "photos[]", "photo")  # one meaning, the spellings that form libraries send
-TEXTS = ("external_ref", "metadata", "vehicle")
+TEXTS = ("external_ref", "metadata", "vehicle", "deadline_seconds")
 VIEW = "view"
+URL = "photo_url"
 _MAX_TEXT = 16 * 1024  # bytes of a text field
-_IN_MEMORY = 1024 * 1024  # bytes of a photo before it moves to a temporary file
-_AT_ONCE = 512 * 1024  # bytes that wait to be written together: a thread's turn costs more than writing a chunk
+_MAX_URL = 2_000
+_IN_MEMORY = 8 * 1024 * 1024  # bytes of an upload's photos; what comes beyond lies in temporary files
+_AT_ONCE = 2 * 1024 * 1024  # bytes that wait to be written together: a thread's turn costs more than writing a chunk
 
 
 class Hash(Protocol):
@@ -44,11 +51,17 @@ class Hash(Protocol):
 
 @dataclass(slots=True)
 class Received:
-    """One photo as it came; `too_large` is set instead of keeping more bytes than allowed."""
+    """One photo as it came; `too_large` is set instead of keeping more bytes than allowed.
 
-    file: IO[bytes]
+    Where it came as a `url`, whoever fetches it writes it, or sets the `problem` with it.
+    """
+
+    file: tempfile.SpooledTemporaryFile[bytes]
     size: int = 0
     too_large: bool = False
+    url: bytes | None = None
+    as_file: bool = True  # False: sent as a form's text, which is as welcome where it is a photo
+    problem: Problem | None = None
     _digest: Hash = field(default_factory=hashlib.sha256)
 
     @property
@@ -56,14 +69,15 @@ class Received:
         """Of the bytes that were kept, counted while they came."""
         return self._digest.hexdigest()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, to_disk: bool = False) -> None:
+        """To a disk: not for the event loop."""
+        if to_disk:
+            self.file.rollover()
         self.file.write(data)
         self._digest.update(data)
 
-    async def read(self) -> bytes:
-        return await asyncio.to_thread(self._read)
-
-    def _read(self) -> bytes:
+    def read(self) -> bytes:
+        """From a disk, where the photo is big: not for the event loop."""
         self.file.seek(0)
         return self.file.read()
 
@@ -73,6 +87,17 @@ class Upload:
     photos: list[Received] = field(default_factory=list)
     texts: dict[str, bytes] = field(default_factory=dict)
     views: list[bytes] = field(default_factory=list)  # the n-th is of the n-th photo
+
+
+def no_room(error: OSError) -> NotReady:
+    """What the sender hears of a full disk; the operator finds the folder in the log."""
+    log.error("an upload cannot be kept", folder=tempfile.gettempdir(), why=error.strerror)
+    return NotReady("There is no room for uploads now. Send this again a little later.")
+
+
+def close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # what found no room cannot be flushed either
+        file.close()
 
 
 @asynccontextmanager
@@ -131,6 +156,7 @@ class _Form:
         self._view = False
         self._pending: list[tuple[Received, bytes]] = []
         self._waiting = 0  # bytes in `_pending`
+        self._in_memory = 0
 
     def part_begins(self) -> None:
         self._disposition, self._photo, self._text, self._view = "", None, "", False
@@ -147,12 +173,14 @@ class _Form:
         self._header = (bytearray(), bytearray())
 
     def part_starts(self) -> None:
-        name = parse_options_header(self._disposition)[1].get(b"name", b"").decode("utf-8", "replace")
-        if name in PHOTOS:
+        told = parse_options_header(self._disposition)[1]
+        name = told.get(b"name", b"").decode("utf-8", "replace")
+        if name in (*PHOTOS, URL):
             if len(self.upload.photos) == self._max_photos:
                 raise TooManyPhotos(f"A claim takes {self._max_photos} photos; send the rest as another claim")
-            file = self._files.enter_context(tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
-            self._photo = Received(file)
+            file = tempfile.SpooledTemporaryFile()  # noqa: SIM115 - it lives as long as the upload
+            self._files.callback(close, file)
+            self._photo = Received(file, url=b"" if name == URL else None, as_file=b"filename" in told)
             self.upload.photos.append(self._photo)
         elif name == VIEW and len(self.upload.views) < self._max_photos:
             self._view = True
@@ -162,10 +190,16 @@ class _Form:
             self.upload.texts[name] = b""
         else:
             what = "is there too often" if name in (*TEXTS, VIEW) else "is not known"
-            raise Unprocessable(f"The field {name[:40]!r} {what}. Fields: photos and view (many), {', '.join(TEXTS)}")
+            raise Unprocessable(
+                f"The field {name[:40]!r} {what}. Fields: photos, {URL} and view (many), {', '.join(TEXTS)}"
+            )
 
     def data(self, data: bytes, start: int, end: int) -> None:
-        if self._photo is not None:
+        if self._photo is not None and self._photo.url is not None:
+            self._photo.url += data[start:end]
+            if len(self._photo.url) > _MAX_URL:
+                raise PayloadTooLarge(f"The field {URL} takes {_MAX_URL} bytes")
+        elif self._photo is not None:
             photo = self._photo
             photo.size += end - start
             photo.too_large = photo.size > self._max_photo_bytes
@@ -185,12 +219,18 @@ class _Form:
         self.complete = True
 
     async def flush(self) -> None:
-        """Write what has come, once it is worth it, off the event loop: a temporary file may be on a slow disk."""
-        if self._waiting >= _AT_ONCE or (self.complete and self._pending):
-            await asyncio.to_thread(self._write)
+        """Write what has come: to memory at once, to a disk once it is worth a thread's turn."""
+        if self._in_memory + self._waiting <= _IN_MEMORY:
+            self._in_memory += self._waiting
+            self._write()
+        elif self._waiting >= _AT_ONCE or self.complete:
+            try:
+                await asyncio.to_thread(self._write, to_disk=True)
+            except OSError as error:
+                raise no_room(error) from error
 
-    def _write(self) -> None:
+    def _write(self, *, to_disk: bool = False) -> None:
         for photo, data in self._pending:
-            photo.write(data)
+            photo.write(data, to_disk=to_disk)
         self._pending.clear()
         self._waiting = 0

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import structlog
 
 from services.common.jobs.payload import CLAIMS, ClaimJob
 from services.common.jobs.worker import JobWorker, Turn
 from services.common.serving.ending import end
-from services.common.serving.errors import Problem
-from services.gateway import claim_job, eraser
+from services.gateway import claim_job, deadlines, eraser
 from services.gateway.batches.feeder import Feeder
 from services.gateway.generated.worker import GenerationWorker
+from services.gateway.packs import trial
+from services.gateway.requeuing import keep_queued
 from services.gateway.runtime import Runtime
 from services.gateway.webhooks.sender import Sender
 
@@ -45,10 +47,11 @@ class ClaimWorker:
             asyncio.create_task(task)
             for task in (
                 self._jobs.run(),
-                self._keep_queued(),
+                keep_queued(partial(requeue, self._runtime), self._runtime.settings.requeue_seconds),
                 self._feeder.run(),
                 self._sender.run(),
                 eraser.run(self._runtime),
+                deadlines.run(self._runtime),
             )
         ]
 
@@ -76,26 +79,15 @@ class ClaimWorker:
         await end(*self._tasks)
 
     async def _work(self, data: dict[str, str], turn: Turn) -> None:
-        await claim_job.work(self._runtime, ClaimJob.from_json(data).claim_id, turn.ended)
+        claim_id = ClaimJob.from_json(data).claim_id
+        if await claim_job.work(self._runtime, claim_id, turn.ended):
+            await trial.run(self._runtime, claim_id)
 
     async def _dead(self, data: dict[str, str], reason: str) -> None:
         await claim_job.give_up(self._runtime, ClaimJob.from_json(data).claim_id, reason)
 
-    async def _keep_queued(self) -> None:
-        every = self._runtime.settings.requeue_seconds
-        grace_ms = 0  # at start, whatever is unfinished and not queued was lost; later, an upload may be about to queue
-        while True:
-            try:
-                await requeue(self._runtime, older_than_ms=grace_ms)
-                grace_ms = int(every * 1000)
-            except Problem as problem:
-                log.warning("cannot compare the records with the queue", detail=problem.detail)
-            except Exception:
-                log.exception("cannot compare the records with the queue")
-            await asyncio.sleep(every)
 
-
-async def requeue(runtime: Runtime, *, older_than_ms: int) -> None:
+async def requeue(runtime: Runtime, older_than_ms: int) -> None:
     """Queue every unfinished claim that the queue does not know: it lost its memory, or never heard of it."""
     for claim in await runtime.claims.unfinished(older_than_ms=older_than_ms):
         state = await runtime.queue.state(claim.id)

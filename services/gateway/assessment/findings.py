@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from services.common.vision.size import size_class
 from services.gateway import ids, schemas
 from services.gateway.assessment.fallback import Judged
 from services.gateway.assessment.names import Names, words
-from services.gateway.assessment.parts import Placed, nearest_side, place
+from services.gateway.assessment.parts import Placed, nearest_side, place, placed
 from services.gateway.assessment.policy import Policy
 from services.gateway.assessment.reasons import reason
 
@@ -22,26 +23,37 @@ Bools = NDArray[np.bool_]
 _DIGITS = 4  # of a probability: more would pretend
 
 
+@dataclass(frozen=True, slots=True)
+class Outlined:
+    """What a damage's mask says by itself, whatever the second opinion is."""
+
+    polygons: list[list[tuple[float, float]]]
+    area_share: float
+    on_fake: Placed
+
+
+def outline(damages: Sequence[Instance], fakes: Sequence[Instance], policy: Policy) -> list[Outlined]:
+    """The damages' masks, in their order; CPU work of a few milliseconds each."""
+    grids = _stack(damages)
+    on_fakes = place(grids, _stack(fakes), [fake.label for fake in fakes], least_share=policy.least_fake_share)
+    return [
+        Outlined(masks.polygon(grid, tolerance=0.5), round(masks.area_share(grid), 6), on_fake)
+        for grid, on_fake in zip(grids, on_fakes, strict=True)
+    ]
+
+
 def build(
     damages: Sequence[Instance],
+    outlines: Sequence[Outlined],
     judged: Sequence[Judged],
     parts: Sequence[Instance],
-    fakes: Sequence[Instance],
     *,
     names: Names,
     policy: Policy,
 ) -> list[schemas.Finding]:
-    """Findings of one photo, in the order of `damages`; CPU work of a few milliseconds per damage."""
-    if not damages:
-        return []
-    grids = _stack(damages)
-    placed = place(grids, _stack(parts), [part.label for part in parts], least_share=policy.least_part_share)
-    nearest_fakes = place(grids, _stack(fakes), [fake.label for fake in fakes], least_share=policy.least_part_share)
+    """Findings of one photo, in the order of `damages`."""
     sided = [(part.box, side) for part in parts if (side := names.part(part.label, 1).side) in ("left", "right")]
-    found = [
-        _finding(*each, names=names, policy=policy)
-        for each in zip(damages, grids, judged, placed, nearest_fakes, strict=True)
-    ]
+    found = [_finding(*each, names=names, policy=policy) for each in zip(damages, outlines, judged, strict=True)]
     for finding in found:
         if finding.part and finding.part.side is None:
             finding.part.side = nearest_side(finding.box, sided)
@@ -56,13 +68,12 @@ def _stack(instances: Sequence[Instance]) -> Bools:
     return np.stack([decode(instance) for instance in instances]) if instances else np.zeros((0, 1, 1), bool)
 
 
-def _finding(
-    damage: Instance, grid: Bools, judged: Judged, placed: Placed, on_fake: Placed, *, names: Names, policy: Policy
-) -> schemas.Finding:
+def _finding(damage: Instance, outlined: Outlined, judged: Judged, *, names: Names, policy: Policy) -> schemas.Finding:
     opinion = _opinion(damage.label, judged, names)
     title, title_confidence = _title(damage, opinion, names)
-    fake = _fake(damage, on_fake, names)
-    part = names.part(placed.best[0], _round(placed.best[1])) if placed.best else None
+    fake = _fake(damage, outlined.on_fake, names)
+    on = placed(damage.on, least_share=policy.least_part_share)
+    part = names.part(on.best[0], _round(on.best[1])) if on.best else None
     reasons = _reasons(damage, opinion, fake, part, judged.doubt, names=names, policy=policy)
     return schemas.Finding(
         id=ids.new("fnd"),
@@ -78,11 +89,11 @@ def _finding(
         ],
         opinion=opinion,
         part=part,
-        second_part=names.part(placed.second[0], _round(placed.second[1])) if placed.second else None,
+        second_part=names.part(on.second[0], _round(on.second[1])) if on.second else None,
         box=damage.box,
         mask=damage.mask,
-        polygons=masks.polygon(grid, tolerance=0.5),
-        area_share=round(masks.area_share(grid), 6),
+        polygons=outlined.polygons,
+        area_share=outlined.area_share,
         size=size_class(damage.box),
         fake=fake,
         neighbours=judged.neighbours,

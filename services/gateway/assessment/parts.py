@@ -1,4 +1,4 @@
-"""Which part a damage is on: by how much of its mask lies on each part's mask."""
+"""Which part a damage is on, and which lookalike lies over it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.serving.schemas import Box
+from services.common.serving.schemas import Box, Scored
 from services.common.vision.masks import overlap
 from services.gateway.schemas import Side
 
@@ -33,6 +33,11 @@ def place(damages: Bools, parts: Bools, labels: Sequence[str], *, least_share: f
     area = np.maximum(damages.reshape(len(damages), -1).sum(1), 1)
     shares = overlap(damages, parts) / area[:, None]
     return [_ranked(row, labels, least_share) for row in shares]
+
+
+def placed(on: Sequence[Scored], *, least_share: float) -> Placed:
+    """The segmenter's likeliest parts of one damage; those with less than `least_share` of it are no placement."""
+    return Placed(*[(part.label, min(part.score, 1.0)) for part in on if part.score >= least_share][:2])
 
 
 def nearest_side(box: Box, sided: Sequence[tuple[Box, Side]]) -> Side | None:

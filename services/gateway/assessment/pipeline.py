@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from services.common.serving import tracing
 from services.common.serving.errors import Generated, NotReady
 from services.common.serving.schemas import Instance, ModelInfo, ModelRef, Segmentation
 from services.common.serving.telemetry import STAGE_SECONDS
@@ -61,22 +62,25 @@ async def assess(
     models = {"segmenter": seen.model}
     damages = [instance for instance in seen.instances if instance.kind == "damage"]
     listed = sorted(damages, key=lambda damage: -damage.score)[: policy.max_findings]
-    judged: list[Judged] = []
-    if listed:
-        judged, models["classifier"] = await _second_opinions(
-            photo, listed, classifier, clients=clients, policy=policy, tenant=tenant, claim_id=claim_id, watch=watch
-        )
     names = Names(classifier.vocabulary)
     parts, fakes = ([i for i in seen.instances if i.kind == kind] for kind in ("part", "fake"))
-    with watch("describe"):
-        found = await asyncio.to_thread(findings.build, listed, judged, parts, fakes, names=names, policy=policy)
-        shown = [_seen_part(part, names) for part in parts]
+    found: list[schemas.Finding] = []
+    if listed:
+        outlining = asyncio.to_thread(findings.outline, listed, fakes, policy)  # while the second opinion is asked for
+        outlines, (judged, models["classifier"]) = await asyncio.gather(
+            outlining,
+            _second_opinions(
+                photo, listed, classifier, clients=clients, policy=policy, tenant=tenant, claim_id=claim_id, watch=watch
+            ),
+        )
+        with watch("describe"):
+            found = findings.build(listed, outlines, judged, parts, names=names, policy=policy)
     return Assessment(
         width=photo.width,
         height=photo.height,
         vehicle=seen.vehicle,
         findings=found,
-        parts=shown,
+        parts=[_seen_part(part, names) for part in parts],
         lookalikes=[_lookalike(fake, names) for fake in fakes],
         reasons=_reasons(seen, len(damages), len(listed), policy),
         models=models,
@@ -150,7 +154,8 @@ class _Watch:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
+        with tracing.span(stage):
+            yield
         seconds = time.perf_counter() - started
         self.laps[stage] = round(seconds * 1000, 1)
         STAGE_SECONDS.labels("gateway", stage).observe(seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.common.vision.parts import LEAST_SHARE
 from services.common.vision.vote import NEIGHBOURS
 
 
@@ -17,6 +18,7 @@ class Policy:
     sure_damage: float = 0.5  # calibrated score of a detection: below it is less likely a damage than not
     fake_doubt: float = 0.3  # fake score from which a damage goes to review
     least_vehicle: float = 0.02  # share of the photo that a vehicle must cover
-    least_part_share: float = 0.1  # of a damage that must lie on a part to be said to be on it
+    least_part_share: float = LEAST_SHARE  # of a damage that must lie on a part to be said to be on it
+    least_fake_share: float = 0.1  # of a damage that must lie under a lookalike to be in doubt for it
     max_findings: int = 30  # per photo, the surest first
     max_pixels: int = 50_000_000  # of a photo, by its header

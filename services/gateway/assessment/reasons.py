@@ -21,6 +21,8 @@ SENTENCES = {
     "photo_generated": "it is a synthetic picture made here, sent in as a photo",
     "photo_failed": "it could not be read",
     "no_damage": "no damage was found on any photo",
+    "photo_wanted": "a person asks for a better photo",
+    "person_objects": "a person says that this answer cannot stand",
 }
 
 

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.gateway.assessment.reasons import gathered, reason
-from services.gateway.schemas import DamagedPart, Finding, Photo, Reason, Summary
+from services.gateway.assessment.reasons import SENTENCES, gathered, reason
+from services.gateway.schemas import ClaimReviewed, DamagedPart, Finding, Photo, Reason, Summary
 
 
-def summarise(photos: Sequence[Photo]) -> Summary:
+def summarise(photos: Sequence[Photo], review: ClaimReviewed | None = None) -> Summary:
     """`auto` only where nothing at all asks for a person: no finding, no photo, not the claim as a whole.
 
     What a person has rejected is no damage; that all of it was rejected is an answer, and not the doubt `no_damage`.
+    `review` is what a person says of everything that is no finding's doubt; it takes those reasons' place.
     """
     findings = [finding for photo in photos for finding in photo.findings if not rejected(finding)]
-    reasons = [*_claim_reasons(photos), *_gather(photos, "photo"), *_gather(findings, "finding")]
+    about = unplaced(photos) if review is None else _standing(review)
+    reasons = [*about, *_gather(findings, "finding")]
     return Summary(
         route="review" if reasons else "auto",
         reasons=reasons,
         parts=_damaged_parts(findings),
         findings=len(findings),
+        review=review,
     )
+
+
+def unplaced(photos: Sequence[Photo]) -> list[Reason]:
+    """The reasons that no finding stands for: the claim's and its photos'."""
+    return [*_claim_reasons(photos), *_gather(photos, "photo")]
+
+
+def _standing(review: ClaimReviewed) -> list[Reason]:
+    if review.action == "accept":
+        return []
+    if review.action == "ask":
+        return [reason("photo_wanted", f"{SENTENCES['photo_wanted']}: {review.note}" if review.note else None)]
+    return [reason("person_objects", f"{SENTENCES['person_objects']}: {review.note}" if review.note else None)]
 
 
 def rejected(finding: Finding) -> bool:

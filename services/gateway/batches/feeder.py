@@ -14,6 +14,7 @@ from services.common.serving.errors import NotFound, NotReady, Problem, Unproces
 from services.gateway import failures, ids, schemas
 from services.gateway.records.batch_rows import File, Line
 from services.gateway.records.batch_work import Running
+from services.gateway.records.changes import Finished
 from services.gateway.records.store import NewPhoto
 from services.gateway.records.usage import today
 from services.gateway.runtime import Runtime
@@ -87,6 +88,9 @@ class Feeder:
         except IntegrityError:
             log.info("a dead process had accepted this claim already", claim=claim_id)
         await runtime.batch_work.sent(line)
+        if batch not in await runtime.batch_work.running():
+            await _cancel_claims(runtime, batch.id)  # whoever canceled the batch may not have seen this one
+            return
         try:
             share = Share(batch.tenant, len(photos), batch=True)
             await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json(), share)
@@ -107,6 +111,19 @@ async def close(runtime: Runtime, batch_id: str, status: str) -> bool:
     for photo_id in await runtime.batch_work.unused(batch_id):
         await runtime.photos.erase(photo_id)
     return True
+
+
+async def cancel(runtime: Runtime, batch_id: str) -> None:
+    """End the batch, and its claims that are under way."""
+    await close(runtime, batch_id, "canceled")
+    await _cancel_claims(runtime, batch_id)
+
+
+async def _cancel_claims(runtime: Runtime, batch_id: str) -> None:
+    for claim_id in await runtime.batch_work.under_way(batch_id):
+        with suppress(Finished):
+            await runtime.changes.cancel(claim_id)
+        await runtime.signals.publish(claim_id, ended=True)
 
 
 def _photos(line: Line, files: dict[str, File]) -> list[NewPhoto]:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, Protocol
 
@@ -14,7 +14,7 @@ from fastapi import Request
 
 from services.common.serving.errors import PayloadTooLarge, Problem
 from services.common.vision.photo import PhotoError, check_photo
-from services.gateway import failures, ids
+from services.gateway import failures, ids, upload
 from services.gateway.batches.archive import Entry, entries
 from services.gateway.records.models import Json
 from services.gateway.runtime import Runtime
@@ -39,11 +39,16 @@ class Body:
 async def spooled(request: Request) -> AsyncIterator[Body]:
     """The whole body, hashed; it is gone when the context ends."""
     digest, size = hashlib.sha256(), 0
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
-        async for chunk in request.stream():
-            size += len(chunk)
-            await asyncio.to_thread(_write, file, digest, chunk)
-        file.seek(0)
+    with ExitStack() as opened:
+        file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - `close` bears with a full disk
+        opened.callback(upload.close, file)
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                await asyncio.to_thread(_write, file, digest, chunk)
+            file.seek(0)
+        except OSError as error:
+            raise upload.no_room(error) from error
         yield Body(file, digest.hexdigest(), size)
 
 

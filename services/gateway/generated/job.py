@@ -118,7 +118,7 @@ async def _keep(runtime: Runtime, row: generation_rows.Generation, attempt: int,
         hash_, fingerprint = await asyncio.to_thread(_fingerprint, data, ask)
         await store_of(runtime, unmarked=ask.unmarked).put_made(image_id, data)
         images.append(NewImage(image_id, made.sha256, hash_, fingerprint, made.model_dump()))
-    await runtime.generations.succeed(row.id, attempt, images, state.model.model_dump())
+    # Before the pictures can be seen: none must be at large without a line of who asked for it.
     log.info(
         "audit: pictures generated",
         generation=row.id,
@@ -129,6 +129,7 @@ async def _keep(runtime: Runtime, row: generation_rows.Generation, attempt: int,
         model=state.model.model_dump(),
         images=[image.sha256 for image in images],
     )
+    await runtime.generations.succeed(row.id, attempt, images, state.model.model_dump())
 
 
 def store_of(runtime: Runtime, *, unmarked: bool) -> PhotoStore:

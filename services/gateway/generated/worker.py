@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import structlog
 
 from services.common.jobs.payload import GENERATIONS, GenerationJob
 from services.common.jobs.worker import JobWorker, Turn
 from services.common.serving.ending import end
-from services.common.serving.errors import Problem
 from services.gateway.generated import job
+from services.gateway.requeuing import keep_queued
 from services.gateway.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,10 @@ class GenerationWorker:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._jobs.run()), asyncio.create_task(self._keep_queued())]
+        self._tasks = [
+            asyncio.create_task(self._jobs.run()),
+            asyncio.create_task(keep_queued(partial(requeue, self._runtime), self._runtime.settings.requeue_seconds)),
+        ]
 
     async def stop(self) -> None:
         """Give back what is being drawn: the next worker finds it where it is by then."""
@@ -41,20 +45,8 @@ class GenerationWorker:
     async def _dead(self, data: dict[str, str], reason: str) -> None:
         await job.give_up(self._runtime, GenerationJob.from_json(data).generation_id, reason)
 
-    async def _keep_queued(self) -> None:
-        every, grace_ms = self._runtime.settings.requeue_seconds, 0
-        while True:
-            try:
-                await requeue(self._runtime, older_than_ms=grace_ms)
-                grace_ms = int(every * 1000)
-            except Problem as problem:
-                log.warning("cannot compare the records with the queue", detail=problem.detail)
-            except Exception:
-                log.exception("cannot compare the records with the queue")
-            await asyncio.sleep(every)
 
-
-async def requeue(runtime: Runtime, *, older_than_ms: int) -> None:
+async def requeue(runtime: Runtime, older_than_ms: int) -> None:
     """Queue every unfinished generation that the queue does not know."""
     for generation_id in await runtime.generations.unfinished(older_than_ms=older_than_ms):
         state = await runtime.generation_queue.state(generation_id)

@@ -117,7 +117,8 @@ function thumbnail(claim, photo, index) {
   const doubts = photo.findings.some((finding) => finding.route === "review");
   const [kind, text] =
     photo.status === "queued" ? ["", "Looking"]
-    : photo.status === "failed" ? ["failed", "Not usable"]
+    : photo.error ? ["failed", photo.status === "rejected" ? "Generated" : "Not usable"]
+    : photo.status === "canceled" ? ["", "Canceled"]
     : photo.findings.length === 0 ? ["", "No damage"]
     : [doubts ? "review" : "auto", `${photo.findings.length} found`];
   const picture = from ? el("img", { src: from, alt: "" }) : el("span", { class: "none" }, "No picture");

@@ -50,12 +50,12 @@ function because({ informative }) {
   return `Why now: ${told.map(([name, value]) => `${name} ${percent(value)}`).join(", ")}.`;
 }
 
-const DONE = { accept: "Confirmed", correct: "Corrected", reject: "Rejected as no damage" };
+const DONE = { accept: "Confirmed", correct: "Corrected", reject: "Rejected as no damage", add: "Drawn" };
 const LEARNED = { kept: "The memory learned it.", wanted: "The memory learns it as soon as it can be reached.", refused: "The memory did not take it:", none: "Nothing to learn from it." };
 
 function decision(finding, held) {
   const { review } = finding;
-  const before = review.before.damage === finding.damage ? "" : ` Before: ${words(review.before.damage)}.`;
+  const before = finding.source === "human" || review.before.damage === finding.damage ? "" : ` Before: ${review.before.display}.`;
   return el("p", { class: "decided" }, el("strong", {}, DONE[review.action]), ` by ${review.reviewer ?? "somebody"}, ${new Date(review.at).toLocaleString()}.${before} `,
     LEARNED[held.memory] ?? "", held.memory_note ? ` ${held.memory_note}` : "");
 }

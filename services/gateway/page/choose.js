@@ -1,14 +1,16 @@
-// The dialog for a correction: another damage, another part, the other side.
+// The dialog that names a damage: another one, another part, the other side; or one that was just drawn.
 
 import { el } from "./dom.js";
 
 const SIDES = ["left", "center", "right"];
 
-/** Ask what it is; resolves to {damage, part, side} of what was changed, or null. `first` is where to begin. */
-export function choose(dialog, held, vocabulary, first) {
-  const { finding, photo } = held;
-  const start = { damage: finding.damage, part: finding.part?.name ?? "", side: finding.part?.side ?? null };
-  const wish = { ...start };
+/**
+ * Ask what it is; resolves to {damage, part, side} of what was changed, or null. `first` is where to begin.
+ * Without a finding it is about a box that was drawn, which is likely on the part `guess`.
+ */
+export function choose(dialog, { finding, photo, guess = "" }, vocabulary, first) {
+  const start = { damage: finding?.damage ?? "", part: finding?.part?.name ?? "", side: finding?.part?.side ?? null };
+  const wish = finding ? { ...start } : { ...start, part: guess, side: vocabulary.part.get(guess)?.side ?? null };
   return new Promise((resolve) => {
     const side = el("fieldset", { class: "sides" });
     const drawSide = () => {
@@ -23,14 +25,14 @@ export function choose(dialog, held, vocabulary, first) {
           drawSide();
         } }), name)));
     };
-    const part = el("select", { name: "part", onchange: () => { wish.part = part.value; wish.side = vocabulary.part.get(wish.part)?.side ?? null; drawSide(); } }, ...parts(photo, vocabulary, start.part));
+    const part = el("select", { name: "part", onchange: () => { wish.part = part.value; wish.side = vocabulary.part.get(wish.part)?.side ?? null; drawSide(); } }, ...parts(photo, vocabulary, wish.part));
     const search = el("input", { type: "search", placeholder: "Filter: rust, glass, ...", "aria-label": "Filter the damages", oninput: () => {
       for (const pick of list.children) pick.hidden = !pick.textContent.toLowerCase().includes(search.value.trim().toLowerCase());
     } });
-    const likely = vocabulary.candidates(finding).map((candidate) => candidate.damage);
-    const ordered = [...vocabulary.damages].sort((a, b) => rank(likely, a.name) - rank(likely, b.name));
+    const likely = (finding ? vocabulary.candidates(finding) : []).map((candidate) => candidate.damage);
+    const ordered = [...vocabulary.damages].sort((a, b) => rank(likely, a.name) - rank(likely, b.name) || vocabulary.taught.has(b.name) - vocabulary.taught.has(a.name));
     const list = el("div", { class: "picks", role: "radiogroup", "aria-label": "Damage" }, ordered.map((damage) =>
-      el("label", { class: "pick" }, el("input", { type: "radio", name: "damage", value: damage.name, checked: damage.name === start.damage, onchange: () => { wish.damage = damage.name; } }), damage.display)));
+      el("label", { class: "pick" }, el("input", { type: "radio", name: "damage", required: true, value: damage.name, checked: damage.name === start.damage, onchange: () => { wish.damage = damage.name; } }), damage.display)));
     search.addEventListener("keydown", (event) => {
       const only = [...list.children].filter((pick) => !pick.hidden);
       if (event.key !== "Enter" || !search.value || only.length === 0) return;
@@ -40,10 +42,10 @@ export function choose(dialog, held, vocabulary, first) {
       search.dispatchEvent(new Event("input"));
     });
     const form = el("form", { method: "dialog" },
-      el("h2", { id: "choose-title" }, "What is it really?"),
+      el("h2", { id: "choose-title" }, finding ? "What is it really?" : "What is it?"),
       el("fieldset", {}, el("legend", {}, "Damage"), search, list),
       el("label", { class: "field" }, "Part", part), side,
-      el("div", { class: "buttons" }, el("button", { value: "", formnovalidate: true }, "Cancel"), el("button", { value: "save", class: "primary" }, "Save")));
+      el("div", { class: "buttons" }, el("button", { type: "button", onclick: () => dialog.close("") }, "Cancel"), el("button", { value: "save", class: "primary" }, finding ? "Save" : "Add")));
     drawSide();
     dialog.replaceChildren(form);
     dialog.returnValue = "";
@@ -51,7 +53,7 @@ export function choose(dialog, held, vocabulary, first) {
     dialog.showModal();
     const typed = matchMedia("(pointer: fine)").matches; // on a phone the keyboard would cover the list
     if (first === "part" || typed) (first === "part" ? part : search).focus();
-    else list.querySelector(":checked")?.focus();
+    else (list.querySelector(":checked") ?? list.querySelector("input"))?.focus();
   });
 }
 

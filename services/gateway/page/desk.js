@@ -13,7 +13,7 @@ export class Desk {
     this.upcoming = null;
     this.waiting = []; // cases that come before anything from the queue
     this.decided = JSON.parse(sessionStorage.getItem(UNDO) ?? "[]");
-    this.saving = new Map(); // finding id -> its decision, while it is on its way
+    this.saving = new Map(); // case id -> its decision, while it is on its way
     addEventListener("pagehide", () => this.leave());
     addEventListener("pageshow", (event) => event.persisted && location.reload()); // what it held was let go
   }
@@ -52,17 +52,17 @@ export class Desk {
     }
   }
 
-  /** One finding by its id: held where it is open, as it is where it was decided. */
+  /** One case by its id: held where it is open, as it is where it was decided. */
   async open(id) {
     const { body } = await ask(`/v1/reviews/${encodeURIComponent(id)}`, { cache: "no-store" });
-    this.current = body.state === "done" ? body : (await post(`${body.links.self}/lease`, { reviewer: this.reviewer })).body;
+    this.current = body.state !== "open" ? body : (await post(`${body.links.self}/lease`, { reviewer: this.reviewer })).body;
     this.beat();
     return this.current;
   }
 
   /** Decide the current case. It is sent while the next one is shown; where that fails, the case comes back. */
   decide(verdict, text) {
-    const { finding_id: id, lease, version, links } = this.current;
+    const { id, lease, version, links } = this.current;
     const held = this.current;
     const saving = post(`${links.self}/decision`, { ...verdict, lease, reviewer: this.reviewer }, { "If-Match": `"${version}"` })
       .then(({ body }) => {
@@ -83,22 +83,30 @@ export class Desk {
     return saving;
   }
 
+  /** Add a damage that was drawn on `photo`; answers its case. */
+  async add(photo, drawn) {
+    const { body } = await post(`/v1/claims/${this.current.claim.id}/photos/${photo.id}/findings`, { ...drawn, reviewer: this.reviewer });
+    this.remember({ id: body.id, version: body.version, text: body.finding.display });
+    return body;
+  }
+
   /** Leave the current case to others, behind everything that was not skipped yet. */
   async skip() {
     const { links, lease } = this.current;
     await post(`${links.self}/skip`, { lease }).catch((error) => this.told(error.message, "note"));
   }
 
-  /** Take the latest decision back; answers its case, held again, or null where there is nothing to undo. */
+  /** Take the latest decision back; answers its case, held again (or `gone`), or null where there is nothing to undo. */
   async undo(id = null) {
     await Promise.all(this.saving.values());
     const latest = id ? this.decided.find((one) => one.id === id) : this.decided.at(-1);
-    const version = id && this.current?.finding_id === id ? this.current.version : latest?.version;
+    const version = id && this.current?.id === id ? this.current.version : latest?.version;
     if (!id && !latest) return null;
     try {
       const { body } = await post(`/v1/reviews/${id ?? latest.id}/undo`, { reviewer: this.reviewer }, { "If-Match": `"${version}"` });
       this.forget(id ?? latest.id);
-      if (this.current && this.current.finding_id !== body.finding_id && this.current.state === "open") this.waiting.unshift(this.current);
+      if (body.state === "gone") return body; // a drawn damage: what is in hand stays there
+      if (this.current && this.current.id !== body.id && this.current.state === "open") this.waiting.unshift(this.current);
       this.current = body;
       return body;
     } catch (error) {
@@ -137,7 +145,7 @@ export class Desk {
 
   /** Everything that this tab holds. */
   holding() {
-    return [this.current, this.upcoming, ...this.waiting].filter((held) => held?.lease && !this.saving.has(held.finding_id));
+    return [this.current, this.upcoming, ...this.waiting].filter((held) => held?.lease && !this.saving.has(held.id));
   }
 
   leave() {

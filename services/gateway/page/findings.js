@@ -8,6 +8,8 @@ const VERDICTS = {
   failed: ["failed", "Failed", "The claim could not be assessed."],
   queued: ["busy", "Waiting", "The claim is in the queue."],
   processing: ["busy", "Looking", "The photos are being looked at."],
+  canceled: ["", "Canceled", "The claim was stopped."],
+  expired: ["failed", "Expired", "The claim was not concluded in time."],
 };
 
 export function verdict(claim) {
@@ -17,6 +19,7 @@ export function verdict(claim) {
   const reasons = claim.summary ? claim.summary.reasons.map((reason) => reason.text) : claim.error ? [claim.error.detail] : [];
   const fill = el("i");
   fill.style.width = `${(100 * done) / Math.max(total, 1)}%`;
+  const names = new Map(claim.photos.flatMap((photo) => photo.findings).map((finding) => [finding.damage, finding.display.toLowerCase()]));
   const ahead = claim.queue && claim.queue.position ? ` ${claim.queue.position} before it.` : "";
   return [
     el(
@@ -31,14 +34,15 @@ export function verdict(claim) {
     reasons.length > 0 && el("ul", { class: "reasons" }, reasons.map((text) => el("li", {}, text))),
     claim.summary?.parts.length > 0 &&
       el("ul", { class: "chips", "aria-label": "Damaged parts" }, claim.summary.parts.map((part) =>
-        el("li", {}, el("strong", {}, place(part)), ` ${part.damages.map(words).join(", ")}`))),
+        el("li", {}, el("strong", {}, place(part)), ` ${part.damages.map((damage) => names.get(damage) ?? words(damage)).join(", ")}`))),
   ].filter(Boolean);
 }
 
 /** Cards of one photo; `light(id, on)` tells that a finding is pointed at. */
 export function cards(photo, light) {
   if (photo.status === "queued") return [el("p", { class: "empty" }, "This photo is being looked at.")];
-  if (photo.status === "failed") return [failure(photo)];
+  if (photo.error) return [failure(photo)]; // failed, or rejected: made by a generator
+  if (photo.status === "canceled") return [el("p", { class: "empty" }, "The claim was stopped before this photo was looked at.")];
   const found = photo.findings.map((finding) => card(finding, light));
   const notes = photo.reasons.map((reason) => el("p", { class: "empty" }, reason.text));
   if (found.length === 0) notes.unshift(el("p", { class: "empty" }, "No damage was found on this photo."));
@@ -77,7 +81,7 @@ function card(finding, light) {
       !finding.review && el("div", { class: "figure" }, percent(finding.title_confidence), " ", el("small", {}, "sure")),
     ),
     (finding.review || finding.route === "review") && el("p", { class: "person" },
-      finding.review && `${finding.review.reviewer ?? "Somebody"}, ${new Date(finding.review.at).toLocaleString()}. The models had said: ${words(finding.review.before.damage)}.`, " ",
+      finding.review && `${finding.review.reviewer ?? "Somebody"}, ${new Date(finding.review.at).toLocaleString()}. ${finding.source === "human" ? "The models had missed it." : `The models had said: ${finding.review.before.display}.`}`, " ",
       el("a", { href: `/review?finding=${encodeURIComponent(finding.id)}` }, finding.review ? "Decide again" : "Review this finding")),
     finding.reasons.length > 0 && el("ul", { class: "reasons" }, finding.reasons.map((reason) => el("li", {}, reason.text))),
     el("ul", { class: "facts" }, facts(finding).map((fact) => el("li", {}, fact))),
@@ -104,7 +108,7 @@ function card(finding, light) {
   );
 }
 
-const CHECKED = { accept: "Confirmed", correct: "Corrected", reject: "Rejected" };
+const CHECKED = { accept: "Confirmed", correct: "Corrected", reject: "Rejected", add: "Drawn by a person" };
 
 const badge = (route) => el("span", { class: `badge ${route}` }, VERDICTS[route][1]);
 

@@ -4,6 +4,13 @@ import { el, svg } from "./dom.js";
 
 const MAX_SCALE = 8;
 
+/** How a finding is drawn: what a person drew, what is not looked at now, or by its route. */
+function kind(finding, focus) {
+  if (finding.source === "human" && focus !== finding.id) return "human";
+  if (focus ? focus !== finding.id : finding.review?.action === "reject") return "other";
+  return finding.route;
+}
+
 export class Viewer {
   /** `pick(id)` hears of a finding that was clicked on the photo. */
   constructor(root, pick) {
@@ -20,10 +27,11 @@ export class Viewer {
       onpointerup: (event) => this.up(event), onpointercancel: (event) => this.up(event),
     }, this.sheet);
     this.download = el("a", { target: "_blank", rel: "noopener" }, "Picture");
-    root.replaceChildren(this.stage, el("div", { class: "tools" },
+    this.tools = el("div", { class: "tools" },
       this.button("−", "Zoom out", () => this.zoom(1 / 1.5)), this.button("+", "Zoom in", () => this.zoom(1.5)),
       this.button("Fit", "Whole photo", () => this.zoom(0)), el("span", { class: "grow" }),
-      (this.mask = this.toggle("Damage", "findings")), this.toggle("Parts", "parts"), this.download));
+      (this.mask = this.toggle("Damage", "findings")), this.toggle("Parts", "parts"), this.download);
+    root.replaceChildren(this.stage, this.tools);
     this.reset();
     addEventListener("resize", () => this.framed && this.frame(this.framed));
   }
@@ -55,7 +63,7 @@ export class Viewer {
       for (const fake of this.focus ? [] : this.photo.lookalikes) box(fake.box, "fake", fake.display);
       for (const finding of this.photo.findings)
         for (const ring of finding.polygons) {
-          const shape = svg("polygon", { points: ring.map((point) => point.join()).join(" "), class: (this.focus ? this.focus !== finding.id : finding.review?.action === "reject") ? "other" : finding.route, onclick: () => this.pick(finding.id) }, svg("title", {}, finding.title));
+          const shape = svg("polygon", { points: ring.map((point) => point.join()).join(" "), class: kind(finding, this.focus), onclick: () => this.pick(finding.id) }, svg("title", {}, finding.title));
           shape.dataset.finding = finding.id;
           layer.append(shape);
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -18,6 +18,7 @@ from services.gateway.records.store import StaleAttempt
 from services.gateway.records.whole import whole
 
 _OPEN = ("queued", "processing")
+_made = select(GeneratedImage.id).where(GeneratedImage.sha256 == bindparam("sha256")).limit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class GenerationStore:
     """Generations and the registry of what came of them; every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
+        self._glance = database.glance
         self._reading = database.reading
         self._writing = database.writing
 
@@ -134,12 +136,9 @@ class GenerationStore:
             ended = await connection.execute(query.values(changes).returning(Generation.id))
             return ended.scalar_one_or_none() is not None
 
-    @whole
     async def made(self, sha256: str) -> bool:
         """Whether a picture with exactly these bytes is ours."""
-        query = select(GeneratedImage.id).where(GeneratedImage.sha256 == sha256).limit(1)
-        async with self._reading.connect() as connection:
-            return (await connection.execute(query)).scalar_one_or_none() is not None
+        return bool(await self._glance(_made, sha256=sha256))
 
     @whole
     async def registered(self) -> frozenset[str]:

@@ -46,6 +46,7 @@ class KeyStore:
     """Keys of all tenants; every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
+        self._glance = database.glance
         self._reading = database.reading
         self._writing = database.writing
 
@@ -83,11 +84,9 @@ class KeyStore:
         async with AsyncSession(self._reading) as session:
             return (await session.execute(select(ApiKey).where(ApiKey.prefix == prefix))).scalar_one_or_none()
 
-    @whole
     async def any(self) -> bool:
         """Whether a key was ever made: from then on, nobody enters without one."""
-        async with self._reading.connect() as connection:
-            return (await connection.execute(select(ApiKey.id).limit(1))).first() is not None
+        return bool(await self._glance(select(ApiKey.id).limit(1)))
 
     @whole
     async def list(self, tenant: str) -> Sequence[ApiKey]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 Json = dict[str, Any]
@@ -22,6 +22,8 @@ class Base(DeclarativeBase):
 class Claim(Base):
     """One claim. `attempt` counts the workers that began it: only the latest may write (see `store.py`).
 
+    `version` counts up with every UPDATE by itself, and whatever changes a claim's photos or findings updates the claim
+    in the same transaction: one number says whether a client has seen it all.
     `lane` is "interactive", or "batch" where it waits behind all interactive claims.
     """
 
@@ -32,12 +34,14 @@ class Claim(Base):
     lane: Mapped[str] = mapped_column(String(16), default="interactive", server_default="interactive")
     status: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(default=0)
+    version: Mapped[int] = mapped_column(default=0, server_default="0", onupdate=text("version + 1"))
     external_ref: Mapped[str | None] = mapped_column(String(200))
     annotations: Mapped[Json] = mapped_column("metadata", default=dict)
     vehicle: Mapped[Json | None] = mapped_column()
     created_at: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[int | None] = mapped_column(BigInteger)
     completed_at: Mapped[int | None] = mapped_column(BigInteger)
+    expires_at: Mapped[int | None] = mapped_column(BigInteger)  # its deadline; a batch's claims have none
     partial: Mapped[bool] = mapped_column(default=False)
     route: Mapped[str | None] = mapped_column(String(16))
     summary: Mapped[Json | None] = mapped_column()

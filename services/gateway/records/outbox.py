@@ -16,13 +16,14 @@ from services.gateway.records.clock import now_ms, to_datetime
 from services.gateway.records.models import Claim, Json
 from services.gateway.records.webhook_rows import Delivery, Webhook
 
-Event = Literal["claim.completed", "claim.failed", "claim.canceled", "webhook.test"]
+Event = Literal["claim.completed", "claim.failed", "claim.canceled", "claim.expired", "webhook.test"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 
 _BY_STATUS: dict[str, Event] = {
     "succeeded": "claim.completed",
     "failed": "claim.failed",
     "canceled": "claim.canceled",
+    "expired": "claim.expired",
 }
 
 

@@ -9,17 +9,18 @@ from services.gateway.records.models import Base, Json
 
 
 class ReviewCase(Base):
-    """A finding in the queue. `version` counts its changes: only who knows the latest may decide.
+    """A finding in the queue, or a claim with a doubt that no finding stands for.
 
-    `lease` is the holder's proof until `held_until`; `review_id` the decision that stands.
+    `version` counts its changes: only who knows the latest may decide. `lease` is the holder's proof until
+    `held_until`; `review_id` the decision that stands.
     """
 
     __tablename__ = "review_cases"
 
-    finding_id: Mapped[str] = mapped_column(ForeignKey("findings.id", ondelete="CASCADE"), primary_key=True)
+    subject_id: Mapped[str] = mapped_column(String(40), primary_key=True)  # the finding's id, or the claim's own
     claim_id: Mapped[str] = mapped_column(ForeignKey("claims.id", ondelete="CASCADE"), index=True)
     tenant: Mapped[str] = mapped_column(String(64))
-    state: Mapped[str] = mapped_column(String(8))  # open | done
+    state: Mapped[str] = mapped_column(String(8))  # open | done | gone: a drawn damage that was taken back
     informative: Mapped[float] = mapped_column(Double)
     skips: Mapped[int] = mapped_column(default=0)
     version: Mapped[int] = mapped_column(default=1)
@@ -29,6 +30,10 @@ class ReviewCase(Base):
     review_id: Mapped[str | None] = mapped_column(String(40))
 
     __table_args__ = (Index("ix_review_cases_queue", "tenant", "state", "skips", "informative"),)
+
+    @property
+    def about_claim(self) -> bool:
+        return self.subject_id == self.claim_id
 
 
 class Review(Base):
@@ -41,10 +46,10 @@ class Review(Base):
     __tablename__ = "reviews"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    finding_id: Mapped[str] = mapped_column(ForeignKey("findings.id", ondelete="CASCADE"), index=True)
+    subject_id: Mapped[str] = mapped_column(String(40), index=True)
     claim_id: Mapped[str] = mapped_column(ForeignKey("claims.id", ondelete="CASCADE"), index=True)
     tenant: Mapped[str] = mapped_column(String(64))
-    action: Mapped[str] = mapped_column(String(8))  # accept | correct | reject
+    action: Mapped[str] = mapped_column(String(8))  # accept | correct | reject | add; of a claim: accept | reject | ask
     key_id: Mapped[str | None] = mapped_column(String(64))
     reviewer: Mapped[str | None] = mapped_column(String(80))
     created_at: Mapped[int] = mapped_column(BigInteger)

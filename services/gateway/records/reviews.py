@@ -18,9 +18,12 @@ from services.gateway import ids, schemas
 from services.gateway.assessment.informative import informative
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
+from services.gateway.records.finding_rows import finding_rows
 from services.gateway.records.models import Claim, Finding, Json, Photo
 from services.gateway.records.review_rows import Review, ReviewCase
 from services.gateway.records.whole import whole
+
+OF_A_CLAIM = 0.5  # how informative a claim without any finding is: no model said anything, so nothing tells
 
 
 class NoCase(Exception):
@@ -45,8 +48,15 @@ class Opened:
 
     case: ReviewCase
     claim: Claim  # with its photos and their findings
-    photo: Photo
-    finding: Finding
+    photo: Photo  # the finding's, or the first one that shows something
+    finding: Finding | None  # None: it is about the whole claim
+
+    @property
+    def damage(self) -> Finding:
+        """Raises NoCase where it is about the whole claim."""
+        if self.finding is None:
+            raise NoCase(self.case.subject_id)
+        return self.finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +71,28 @@ class Decision:
     reviewer: str | None
 
 
-Summarise = Callable[[Claim], schemas.Summary]
+Summarise = Callable[[Claim, Json | None], schemas.Summary]  # of a claim, with what a person said of it as a whole
 
 
-async def enqueue(connection: AsyncConnection, claim_id: str) -> None:
-    """Put a claim's findings that are routed to review into the queue; part of the claim's last transaction."""
+async def enqueue(connection: AsyncConnection, claim_id: str, *, doubtful: bool) -> None:
+    """Put a claim's findings that are routed to review into the queue; part of the claim's last transaction.
+
+    `doubtful`: and the claim itself, for a reason that no finding stands for.
+    """
     query = select(Finding.id, Finding.document, Claim.tenant).join(Claim, Claim.id == Finding.claim_id)
     found = await connection.execute(query.where(Finding.claim_id == claim_id, Finding.route == "review"))
-    rows = [
-        {
-            "finding_id": finding_id,
-            "claim_id": claim_id,
-            "tenant": tenant,
-            "state": "open",
-            "informative": informative(schemas.Finding.model_validate(document)).score,
-        }
+    waiting = [
+        (finding_id, tenant, informative(schemas.Finding.model_validate(document)).score)
         for finding_id, document, tenant in found
     ]
-    if rows:
+    if doubtful:
+        tenant = (await connection.execute(select(Claim.tenant).where(Claim.id == claim_id))).scalar_one()
+        waiting.append((claim_id, tenant, OF_A_CLAIM))
+    if waiting:
+        rows = [
+            {"subject_id": subject, "claim_id": claim_id, "tenant": tenant, "state": "open", "informative": score}
+            for subject, tenant, score in waiting
+        ]
         await connection.execute(insert(ReviewCase), rows)
 
 
@@ -90,10 +104,10 @@ class ReviewStore:
         self._writing = database.writing
 
     @whole
-    async def open(self, tenant: str, finding_id: str) -> Opened:
+    async def open(self, tenant: str, subject_id: str) -> Opened:
         """Raises NoCase."""
         async with AsyncSession(self._reading) as session:
-            case = await _case(session, tenant, finding_id)
+            case = await _case(session, tenant, subject_id)
             return await _opened(session, case)
 
     @whole
@@ -118,10 +132,10 @@ class ReviewStore:
             return await _written(session, case)
 
     @whole
-    async def take(self, tenant: str, finding_id: str, holder: str, lease: str | None, *, seconds: float) -> Opened:
+    async def take(self, tenant: str, subject_id: str, holder: str, lease: str | None, *, seconds: float) -> Opened:
         """Hold this case, or hold it longer where `lease` already does. Raises NoCase, Held."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case(session, tenant, finding_id, lock=True)
+            case = await _case(session, tenant, subject_id, lock=True)
             now = now_ms()
             if lease is not None and case.lease == lease:
                 case.held_until = now + round(seconds * 1000)  # no new version: what its holder has seen still holds
@@ -131,75 +145,89 @@ class ReviewStore:
             return await _written(session, case)
 
     @whole
-    async def release(self, tenant: str, finding_id: str, lease: str, *, skip: bool = False) -> None:
+    async def release(self, tenant: str, subject_id: str, lease: str, *, skip: bool = False) -> None:
         """Let go of the case; with `skip` it comes after all that were skipped less often. Raises NoCase, Changed."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case(session, tenant, finding_id, lock=True)
+            case = await _case(session, tenant, subject_id, lock=True)
             if case.lease != lease:
-                raise Changed(finding_id)
+                raise Changed(subject_id)
             _let_go(case)
             case.skips += skip
             await session.flush()
 
     @whole
     async def decide(
-        self, tenant: str, finding_id: str, decision: Decision, *, version: int, lease: str | None, summarise: Summarise
+        self, tenant: str, subject_id: str, decision: Decision, *, version: int, lease: str | None, summarise: Summarise
     ) -> tuple[Opened, Review]:
         """Write a decision, and the claim's summary as it is with it. Raises NoCase, Changed, Held."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case_alone(session, tenant, finding_id)
+            case = await _case_alone(session, tenant, subject_id)
             _refuse_if_changed(case, version, "open")
             _refuse_if_held(case, lease, now_ms())
-            review = Review(
-                id=ids.new("rev"),
-                finding_id=finding_id,
-                claim_id=case.claim_id,
-                tenant=tenant,
-                action=decision.action,
-                key_id=decision.key_id,
-                reviewer=decision.reviewer,
-                created_at=now_ms(),
-                before=decision.before,
-                after=decision.after,
-                label=decision.label,
-                memory="wanted" if decision.label else "none",
-            )
-            session.add(review)
-            case.state, case.review_id = "done", review.id
-            _let_go(case)
-            shown = {**decision.after, "id": review.id, "at": review.created_at, "reviewer": decision.reviewer}
-            return await _concluded(session, case, {**shown, "action": decision.action}, summarise), review
+            return await _decided(session, case, decision, summarise)
+
+    @whole
+    async def add(
+        self, tenant: str, photo_id: str, finding: schemas.Finding, decision: Decision, *, summarise: Summarise
+    ) -> tuple[Opened, Review]:
+        """Write a finding that a person has drawn on a finished claim, with the decision that adds it. Raises NoCase.
+
+        The same box with the same name is there once, however often it is sent.
+        """
+        async with self._writing.begin() as connection, _session(connection) as session:
+            where = select(Claim.id).join(Photo, Photo.claim_id == Claim.id)
+            where = where.where(Photo.id == photo_id, Claim.tenant == tenant)
+            claim_id = (await session.execute(where.with_for_update(key_share=True, of=Claim))).scalar_one_or_none()
+            if claim_id is None:
+                raise NoCase(photo_id)
+            claim = await _claim(session, claim_id)
+            photo = next(each for each in claim.photos if each.id == photo_id)
+            for known in photo.findings:
+                same = (known.document.get("source"), known.document["box"]) == ("human", list(finding.box))
+                if known.review and same and known.damage == finding.damage:
+                    case = await _case(session, tenant, known.id)
+                    standing = (await session.execute(select(Review).where(Review.id == case.review_id))).scalar_one()
+                    return await _opened(session, case), standing
+            first = 1 + max((known.position for known in photo.findings), default=-1)
+            await session.execute(insert(Finding), finding_rows(claim_id, photo_id, [finding], first=first))
+            session.expunge_all()  # read again with the new one
+            case = ReviewCase(subject_id=finding.id, claim_id=claim_id, tenant=tenant, informative=0.0, version=0)
+            session.add(case)
+            return await _decided(session, case, decision, summarise)
 
     @whole
     async def undo(
-        self, tenant: str, finding_id: str, holder: str, *, version: int, seconds: float, summarise: Summarise
+        self, tenant: str, subject_id: str, holder: str, *, version: int, seconds: float, summarise: Summarise
     ) -> tuple[Opened, Review]:
-        """Take the standing decision back and hold the case for another one. Raises NoCase, Changed."""
+        """Take the standing decision back and hold the case for another one, if any is left. Raises NoCase, Changed."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case_alone(session, tenant, finding_id)
+            case = await _case_alone(session, tenant, subject_id)
             _refuse_if_changed(case, version, "done")
             review = (await session.execute(select(Review).where(Review.id == case.review_id))).scalar_one()
             review.undone_at, review.undone_by = now_ms(), holder
             review.memory = "none" if review.memory == "none" else "unwanted"
-            case.state, case.review_id = "open", None
-            _hold(case, holder, now_ms(), seconds)
+            case.state, case.review_id = ("gone" if review.action == "add" else "open"), None
+            if case.state == "open":
+                _hold(case, holder, now_ms(), seconds)
+            else:
+                _let_go(case)  # it was there because of that decision only
             return await _concluded(session, case, None, summarise), review
 
     @whole
-    async def history(self, tenant: str, finding_id: str) -> Sequence[Review]:
-        """Every decision on this finding, the newest first."""
-        query = select(Review).where(Review.tenant == tenant, Review.finding_id == finding_id)
+    async def history(self, tenant: str, subject_id: str) -> Sequence[Review]:
+        """Every decision on it, the newest first."""
+        query = select(Review).where(Review.tenant == tenant, Review.subject_id == subject_id)
         async with AsyncSession(self._reading) as session:
             return (await session.execute(query.order_by(Review.id.desc()))).scalars().all()
 
     @whole
     async def standing(self, tenant: str, review_ids: Sequence[str]) -> dict[str, str]:
-        """Finding ids of those of these decisions that are the tenant's own and stand."""
-        query = select(Review.id, Review.finding_id).where(
+        """Ids of the findings of those of these decisions that are the tenant's own and stand."""
+        query = select(Review.id, Review.subject_id).where(
             Review.tenant == tenant, Review.undone_at.is_(None), Review.id.in_(review_ids)
         )
         async with self._reading.connect() as connection:
-            return {review_id: finding_id for review_id, finding_id in await connection.execute(query)}
+            return {review_id: subject_id for review_id, subject_id in await connection.execute(query)}
 
     @whole
     async def progress(self, tenant: str, since_ms: int) -> dict[str, int]:
@@ -246,32 +274,32 @@ def _session(connection: AsyncConnection) -> AsyncSession:
 
 
 def _in_order(query: Select[ReviewCase]) -> Select[ReviewCase]:
-    return query.order_by(ReviewCase.skips, ReviewCase.informative.desc(), ReviewCase.finding_id)
+    return query.order_by(ReviewCase.skips, ReviewCase.informative.desc(), ReviewCase.subject_id)
 
 
-async def _case(session: AsyncSession, tenant: str, finding_id: str, *, lock: bool = False) -> ReviewCase:
-    query = select(ReviewCase).where(ReviewCase.finding_id == finding_id, ReviewCase.tenant == tenant)
+async def _case(session: AsyncSession, tenant: str, subject_id: str, *, lock: bool = False) -> ReviewCase:
+    query = select(ReviewCase).where(ReviewCase.subject_id == subject_id, ReviewCase.tenant == tenant)
     case = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
     if case is None:
-        raise NoCase(finding_id)
+        raise NoCase(subject_id)
     return case
 
 
-async def _case_alone(session: AsyncSession, tenant: str, finding_id: str) -> ReviewCase:
+async def _case_alone(session: AsyncSession, tenant: str, subject_id: str) -> ReviewCase:
     """The case, while nobody else decides on the same claim: each decision sees all others in the summary it makes.
 
     The claim is locked before anything of it, as when it is erased, so that no two wait for each other; and not its
     key, which every row that refers to it shares.
     """
     claim = select(Claim.id).join(ReviewCase, ReviewCase.claim_id == Claim.id)
-    claim = claim.where(ReviewCase.finding_id == finding_id, ReviewCase.tenant == tenant)
+    claim = claim.where(ReviewCase.subject_id == subject_id, ReviewCase.tenant == tenant)
     await session.execute(claim.with_for_update(key_share=True, of=Claim))
-    return await _case(session, tenant, finding_id, lock=True)
+    return await _case(session, tenant, subject_id, lock=True)
 
 
 def _refuse_if_changed(case: ReviewCase, version: int, state: str) -> None:
     if case.version != version or case.state != state:
-        raise Changed(case.finding_id)
+        raise Changed(case.subject_id)
 
 
 def _refuse_if_held(case: ReviewCase, lease: str | None, now: int) -> None:
@@ -295,20 +323,53 @@ async def _written(session: AsyncSession, case: ReviewCase) -> Opened:
 
 
 async def _opened(session: AsyncSession, case: ReviewCase) -> Opened:
-    query = select(Claim).where(Claim.id == case.claim_id)
-    claim = (await session.execute(query.options(selectinload(Claim.photos).selectinload(Photo.findings)))).scalar_one()
+    claim = await _claim(session, case.claim_id)
+    if case.about_claim:
+        seen = next((photo for photo in claim.photos if photo.status == "succeeded"), claim.photos[0])
+        return Opened(case, claim, seen, None)
     for photo in claim.photos:
         for finding in photo.findings:
-            if finding.id == case.finding_id:
+            if finding.id == case.subject_id:
                 return Opened(case, claim, photo, finding)
-    raise NoCase(case.finding_id)
+    raise NoCase(case.subject_id)
+
+
+async def _claim(session: AsyncSession, claim_id: str) -> Claim:
+    query = select(Claim).where(Claim.id == claim_id)
+    return (await session.execute(query.options(selectinload(Claim.photos).selectinload(Photo.findings)))).scalar_one()
+
+
+async def _decided(
+    session: AsyncSession, case: ReviewCase, decision: Decision, summarise: Summarise
+) -> tuple[Opened, Review]:
+    review = Review(
+        id=ids.new("rev"),
+        subject_id=case.subject_id,
+        claim_id=case.claim_id,
+        tenant=case.tenant,
+        action=decision.action,
+        key_id=decision.key_id,
+        reviewer=decision.reviewer,
+        created_at=now_ms(),
+        before=decision.before,
+        after=decision.after,
+        label=decision.label,
+        memory="wanted" if decision.label else "none",
+    )
+    session.add(review)
+    case.state, case.review_id = "done", review.id
+    _let_go(case)
+    shown = {**decision.after, "id": review.id, "at": review.created_at, "reviewer": decision.reviewer}
+    return await _concluded(session, case, {**shown, "action": decision.action}, summarise), review
 
 
 async def _concluded(session: AsyncSession, case: ReviewCase, review: Json | None, summarise: Summarise) -> Opened:
-    """The finding with or without a decision, and the claim's summary made from all of its findings."""
-    await session.execute(update(Finding).where(Finding.id == case.finding_id).values(review=review))
+    """The finding, or the claim, with or without a decision, and the claim's summary made from all of its findings."""
+    if not case.about_claim:
+        await session.execute(update(Finding).where(Finding.id == case.subject_id).values(review=review))
     opened = await _written(session, case)
-    summary = summarise(opened.claim)
-    opened.claim.route, opened.claim.summary = summary.route, summary.model_dump(mode="json")
-    await session.flush()
+    summary = summarise(opened.claim, review if case.about_claim else (opened.claim.summary or {}).get("review"))
+    # An UPDATE even where the summary stays as it was: the claim's version tells that something of it has changed.
+    changes = {"route": summary.route, "summary": summary.model_dump(mode="json")}
+    await session.execute(update(Claim).where(Claim.id == case.claim_id).values(changes))
     return opened

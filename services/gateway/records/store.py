@@ -1,4 +1,4 @@
-"""The records' verbs. A claim's status goes one way: queued -> processing -> succeeded | failed | canceled.
+"""The records' verbs. A claim's status goes one way: queued -> processing -> succeeded | failed | canceled | expired.
 
 Every attempt to work on a claim gets a number. Only the latest may write: a worker that was thought dead, and whose
 claim another took over, is refused (StaleAttempt) instead of overwriting newer results.
@@ -6,12 +6,14 @@ claim another took over, is refused (StaleAttempt) instead of overwriting newer 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
-from sqlalchemy import CursorResult, func, insert, select, update
+from sqlalchemy import CursorResult, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -22,12 +24,20 @@ from services.gateway import schemas
 from services.gateway.records import outbox, usage
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
+from services.gateway.records.finding_rows import finding_rows
 from services.gateway.records.models import OPEN, Claim, Finding, Json, Photo
 from services.gateway.records.reviews import enqueue
 from services.gateway.records.usage import UNBOUNDED, Bounds, Used
 from services.gateway.records.whole import whole
 
-_OWNERS_REMEMBERED = 10_000
+# Written down once: putting it together takes longer than asking it.
+_LOADED = (
+    select(Claim)
+    .where(Claim.id == bindparam("claim_id"))
+    .options(selectinload(Claim.photos).selectinload(Photo.findings))
+)
+_ACCEPTING = 2  # claims of one tenant at once: one that is written, and one that begins the moment it is
+_new_claim, _new_photos = insert(Claim), insert(Photo)
 
 
 class StaleAttempt(Exception):
@@ -72,11 +82,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What a claim's photos come to: a summary where it succeeded (`partial`: without some), or why it failed."""
+    """What a claim's photos come to: a summary where it succeeded (`partial`: without some), or why it failed.
+
+    `doubtful`: a person should look at the claim for a reason that no finding stands for.
+    """
 
     photos: Sequence[schemas.Photo]
     summary: schemas.Summary | None = None
     partial: bool = False
+    doubtful: bool = False
     error: schemas.Error | None = None
 
 
@@ -86,7 +100,7 @@ class ClaimStore:
     def __init__(self, database: Database) -> None:
         self._reading = database.reading
         self._writing = database.writing
-        self._owners: dict[str, str] = {}  # a claim never changes hands, so a poll need not ask again
+        self._lines: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @whole
     async def ping(self) -> None:
@@ -106,35 +120,45 @@ class ClaimStore:
         vehicle: Json | None = None,
         bounds: Bounds = UNBOUNDED,
         batch: bool = False,
-    ) -> None:
-        """Accept a claim. Once this returns, the claim will be finished whatever becomes of the queue.
+        deadline_s: float | None = None,
+    ) -> Claim:
+        """Accept a claim, and answer it as it now stands. It will be finished whatever becomes of the queue.
 
-        One of a `batch` waits behind all interactive ones. Raises OverQuota where the tenant would have more than its
-        `bounds`, and IntegrityError where there is such a claim already.
+        One of a `batch` waits behind all interactive ones; one that is not concluded within `deadline_s` expires.
+        Raises OverQuota where the tenant would have more than its `bounds`, and IntegrityError where there is such a
+        claim already.
+
+        A tenant's claims wait in its own line. In the records they would wait for each other all the same, for the row
+        that counts its usage, but there they would stand before other tenants' claims too.
         """
+        now = now_ms()
         claim = {
             "id": claim_id,
             "tenant": tenant,
             "lane": "batch" if batch else "interactive",
             "status": "queued",
+            "attempt": 0,
+            "version": 0,
             "external_ref": external_ref,
-            "metadata": metadata,
             "vehicle": vehicle,
-            "created_at": now_ms(),
+            "created_at": now,
+            "expires_at": None if deadline_s is None else now + round(deadline_s * 1000),
+            "partial": False,
         }
-        async with self._writing.begin() as connection:
+        rows = photo_rows(claim_id, photos)
+        line = self._lines.setdefault(tenant, asyncio.Semaphore(_ACCEPTING))
+        async with line, self._writing.begin() as connection:
             used = Used(1, len(photos), sum(photo.bytes for photo in photos))
             await usage.count(connection, tenant, used, bounds)
-            await connection.execute(insert(Claim), [claim])
-            await connection.execute(insert(Photo), photo_rows(claim_id, photos))
+            await connection.execute(_new_claim, [claim | {"metadata": metadata}])
+            await connection.execute(_new_photos, rows)
+        return Claim(**claim, annotations=metadata, photos=[Photo(**row, findings=[]) for row in rows])
 
     @whole
     async def load(self, claim_id: str) -> Claim | None:
         """The claim with photos and findings, or None."""
-        query = select(Claim).where(Claim.id == claim_id)
-        query = query.options(selectinload(Claim.photos).selectinload(Photo.findings))
         async with AsyncSession(self._reading) as session:
-            return (await session.execute(query)).scalar_one_or_none()
+            return (await session.execute(_LOADED, {"claim_id": claim_id})).scalar_one_or_none()
 
     @whole
     async def list(
@@ -159,37 +183,6 @@ class ClaimStore:
             query = query.where(Claim.created_at > created_after)
         async with AsyncSession(self._reading) as session:
             return (await session.execute(query)).scalars().all()
-
-    @whole
-    async def owner(self, claim_id: str) -> str | None:
-        """Whose claim it is, or None where there is no such claim."""
-        known = self._owners.get(claim_id)
-        if known is None:
-            async with self._reading.connect() as connection:
-                found = await connection.execute(select(Claim.tenant).where(Claim.id == claim_id))
-                known = found.scalar_one_or_none()
-            if known is not None:
-                if len(self._owners) >= _OWNERS_REMEMBERED:
-                    self._owners.clear()
-                self._owners[claim_id] = known
-        return known
-
-    @whole
-    async def status(self, claim_id: str) -> str | None:
-        """How far the claim is, or None where there is no such claim."""
-        async with self._reading.connect() as connection:
-            found = await connection.execute(select(Claim.status).where(Claim.id == claim_id))
-            return found.scalar_one_or_none()
-
-    async def known(self, claim_id: str) -> bool:
-        return await self.status(claim_id) is not None
-
-    @whole
-    async def place(self, claim_id: str) -> int:
-        """How many claims wait before this one."""
-        query = select(func.count()).where(Claim.status == "queued", Claim.id < claim_id)
-        async with self._reading.connect() as connection:
-            return int((await connection.execute(query)).scalar_one())
 
     @whole
     async def unfinished(self, *, older_than_ms: int, limit: int = 1000) -> Sequence[Unfinished]:
@@ -242,7 +235,7 @@ class ClaimStore:
             if done.rowcount != 1:
                 raise StaleAttempt(claim_id)
             if outcome.findings:
-                await connection.execute(insert(Finding), _rows(claim_id, photo_id, outcome.findings))
+                await connection.execute(insert(Finding), finding_rows(claim_id, photo_id, outcome.findings))
 
     @whole
     async def finish(
@@ -271,7 +264,7 @@ class ClaimStore:
                 "error": ended.error.model_dump() if ended.error else None,
             }
             await connection.execute(update(Claim).where(Claim.id == claim_id).values(changes))
-            await enqueue(connection, claim_id)
+            await enqueue(connection, claim_id, doubtful=ended.doubtful)
             await outbox.announce(connection, claim_id)
         return ended
 
@@ -301,7 +294,7 @@ class ClaimStore:
             changed = await connection.execute(
                 update(Claim)
                 .where(Claim.id == claim_id, Claim.status == "failed")
-                .values(status="queued", attempt=Claim.attempt + 1, completed_at=None, error=None)
+                .values(status="queued", attempt=Claim.attempt + 1, completed_at=None, expires_at=None, error=None)
                 .returning(Claim.tenant, Claim.lane)
             )
             claim = changed.one_or_none()
@@ -339,6 +332,9 @@ def photo_rows(claim_id: str, photos: Sequence[NewPhoto], *, first: int = 0) -> 
             "sha256": photo.sha256,
             "bytes": photo.bytes,
             "angle": photo.angle,
+            "view": {},
+            "reasons": [],
+            "timings_ms": {},
             "error": photo.error.model_dump() if photo.error else None,
         }
         for position, photo in enumerate(photos, first)
@@ -348,21 +344,3 @@ def photo_rows(claim_id: str, photos: Sequence[NewPhoto], *, first: int = 0) -> 
 def ended(error: schemas.Error) -> str:
     """The status of a photo with this error: our own pictures are rejected, everything else has failed."""
     return "rejected" if error.type == TYPE_PREFIX + Generated.slug else "failed"
-
-
-def _rows(claim_id: str, photo_id: str, findings: Sequence[schemas.Finding]) -> list[Json]:
-    return [
-        {
-            "id": finding.id,
-            "claim_id": claim_id,
-            "photo_id": photo_id,
-            "position": position,
-            "damage": finding.damage,
-            "part": finding.part.name if finding.part else None,
-            "opinion": finding.opinion.label,
-            "confidence": finding.confidence,
-            "route": finding.route,
-            "document": finding.model_dump(mode="json"),
-        }
-        for position, finding in enumerate(findings)
-    ]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sqlalchemy import BigInteger, String, func, select
+from sqlalchemy import BigInteger, String, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.sql.dml import ReturningInsert
 
 from services.gateway.records.clock import now_ms, to_datetime
 from services.gateway.records.database import Database
 from services.gateway.records.models import OPEN, Base, Claim
-from services.gateway.records.whole import whole
 
 
 class UsageDay(Base):
@@ -54,31 +54,49 @@ class OverQuota(Exception):
         self.which = which
 
 
+# Written down once: putting them together takes longer than asking them.
+_since = select(
+    *(func.coalesce(func.sum(column), 0) for column in (UsageDay.claims, UsageDay.photos, UsageDay.bytes))
+).where(UsageDay.tenant == bindparam("tenant"), UsageDay.day >= bindparam("day"))
+_open = select(func.count()).where(Claim.tenant == bindparam("tenant"), Claim.status.in_(OPEN))
+_lines = (
+    select(Claim.tenant, func.count()).where(Claim.status.in_(OPEN), Claim.lane == "interactive").group_by(Claim.tenant)
+)
+_finished = select(func.count(), func.min(Claim.started_at)).where(
+    Claim.completed_at > bindparam("since"), Claim.status.in_(("succeeded", "failed"))
+)
+
+
+def _counting(row: postgresql.Insert | sqlite.Insert) -> ReturningInsert[int]:
+    added = {name: getattr(UsageDay, name) + row.excluded[name] for name in ("claims", "photos", "bytes")}
+    return row.on_conflict_do_update(index_elements=["tenant", "day"], set_=added).returning(UsageDay.photos)
+
+
+_count = {"postgresql": _counting(postgresql.insert(UsageDay)), "sqlite": _counting(sqlite.insert(UsageDay))}
+
+
 class UsageStore:
     def __init__(self, database: Database) -> None:
-        self._reading = database.reading
+        self._glance = database.glance
 
-    @whole
     async def since(self, tenant: str, day: str) -> Used:
         """All that the tenant sent on `day` (as `today` writes it) and later."""
-        columns = [func.coalesce(func.sum(column), 0) for column in (UsageDay.claims, UsageDay.photos, UsageDay.bytes)]
-        query = select(*columns).where(UsageDay.tenant == tenant, UsageDay.day >= day)
-        async with self._reading.connect() as connection:
-            return Used(*map(int, (await connection.execute(query)).one()))
+        return Used(*map(int, (await self._glance(_since, tenant=tenant, day=day))[0]))
 
-    @whole
     async def open_claims(self, tenant: str) -> int:
         """How many of the tenant's claims are not final."""
-        async with self._reading.connect() as connection:
-            return await _open(connection, tenant)
+        return (await self._glance(_open, tenant=tenant))[0][0]
 
-    @whole
+    async def ahead(self, tenant: str) -> int:
+        """How many open claims are worked on before a new one of the tenant: of nobody more than of itself and one."""
+        counts = {name: int(count) for name, count in await self._glance(_lines)}
+        turns = counts.get(tenant, 0) + 1
+        return sum(min(count, turns) for count in counts.values())
+
     async def throughput(self, window_s: int) -> float:
         """Claims finished a second, over the part of the last `window_s` seconds in which there was work."""
         now = now_ms()
-        query = select(func.count(), func.min(Claim.started_at)).where(Claim.completed_at > now - window_s * 1000)
-        async with self._reading.connect() as connection:
-            finished, first = (await connection.execute(query)).one()
+        finished, first = (await self._glance(_finished, since=now - window_s * 1000))[0]
         busy_ms = min(window_s * 1000, now - first) if first else window_s * 1000
         return float(finished * 1000 / max(busy_ms, 1))
 
@@ -88,21 +106,14 @@ async def count(connection: AsyncConnection, tenant: str, used: Used, bounds: Bo
 
     Whoever adds holds the row until the transaction ends, so that two uploads of one tenant are judged one by one.
     """
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    values = {"claims": used.claims, "photos": used.photos, "bytes": used.bytes}
-    row = dialect.insert(UsageDay).values(tenant=tenant, day=today(), **values)
-    added = {name: getattr(UsageDay, name) + value for name, value in values.items()}
-    counted = row.on_conflict_do_update(index_elements=["tenant", "day"], set_=added).returning(UsageDay.photos)
-    photos = (await connection.execute(counted)).scalar_one()
+    row = {"tenant": tenant, "day": today(), **asdict(used)}
+    photos = (await connection.execute(_count[connection.dialect.name], row)).scalar_one()
     if bounds.photos_per_day and photos > bounds.photos_per_day:
         raise OverQuota("photos_per_day")
-    if bounds.open_claims and used.claims and await _open(connection, tenant) >= bounds.open_claims:
-        raise OverQuota("open_claims")
-
-
-async def _open(connection: AsyncConnection, tenant: str) -> int:
-    query = select(func.count()).where(Claim.tenant == tenant, Claim.status.in_(OPEN))
-    return int((await connection.execute(query)).scalar_one())
+    if bounds.open_claims and used.claims:
+        opened = (await connection.execute(_open, {"tenant": tenant})).scalar_one()
+        if opened >= bounds.open_claims:
+            raise OverQuota("open_claims")
 
 
 def today() -> str:

@@ -9,7 +9,10 @@ from services.gateway.records.models import Base, Json
 
 
 class Webhook(Base):
-    """A receiver. `secret` signs what is sent and must be kept as it is; `disabled` says why nothing is sent."""
+    """A receiver. `secret` signs what is sent and must be kept as it is; `disabled` says why nothing is sent.
+
+    `old_secret` signs beside it until `old_until`: the receiver has so long to take up the new one.
+    """
 
     __tablename__ = "webhooks"
 
@@ -17,6 +20,8 @@ class Webhook(Base):
     tenant: Mapped[str] = mapped_column(String(64), index=True)
     url: Mapped[str] = mapped_column(String(2000))
     secret: Mapped[str] = mapped_column(String(100))
+    old_secret: Mapped[str | None] = mapped_column(String(100))
+    old_until: Mapped[int | None] = mapped_column(BigInteger)
     events: Mapped[list[str]] = mapped_column()
     disabled: Mapped[str | None] = mapped_column(String(200))
     created_at: Mapped[int] = mapped_column(BigInteger)

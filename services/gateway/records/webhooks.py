@@ -27,7 +27,7 @@ class Due:
     id: str
     webhook_id: str
     url: str
-    secret: str
+    secrets: tuple[str, ...]  # that sign it: two while one replaces the other
     event_id: str
     event: str
     body: str
@@ -80,6 +80,17 @@ class WebhookStore:
                 delete(Webhook).where(Webhook.tenant == tenant, Webhook.id == webhook_id)
             )
             return done.rowcount == 1
+
+    @whole
+    async def rotate(self, tenant: str, webhook_id: str, secret: str, *, overlap_ms: int) -> Webhook | None:
+        """Sign with `secret` from now on, and for `overlap_ms` with the one before too; None where there is none."""
+        async with self._writing.begin() as connection:
+            await connection.execute(
+                update(Webhook)
+                .where(Webhook.tenant == tenant, Webhook.id == webhook_id)
+                .values(old_secret=Webhook.secret, old_until=now_ms() + overlap_ms, secret=secret)
+            )
+        return await self.load(tenant, webhook_id)
 
     @whole
     async def disable(self, webhook_id: str, why: str) -> None:
@@ -152,13 +163,23 @@ class WebhookStore:
             )
             mine = taken.scalars().all()
             query = (
-                select(Delivery, Webhook.url, Webhook.secret)
+                select(Delivery, Webhook.url, Webhook.secret, Webhook.old_secret, Webhook.old_until)
                 .join(Webhook, Webhook.id == Delivery.webhook_id)
                 .where(Delivery.id.in_(mine))
             )
             found = (await connection.execute(query)).all()
         return [
-            Due(row.id, row.webhook_id, row.url, row.secret, row.event_id, row.event, row.body, row.tries, row.log)
+            Due(
+                row.id,
+                row.webhook_id,
+                row.url,
+                (row.secret, row.old_secret) if row.old_until and row.old_until > now else (row.secret,),
+                row.event_id,
+                row.event,
+                row.body,
+                row.tries,
+                row.log,
+            )
             for row in found
         ]
 

@@ -15,8 +15,8 @@ T = TypeVar("T")
 def whole(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Awaitable[T]]:
     """A cancelled caller waits until the transaction has ended, and is cancelled then.
 
-    A statement that is cancelled under aiosqlite leaves a connection whose closing never ends, and with it a process
-    that does not stop.
+    One that is cut off while its statement runs in another thread, or on its way to PostgreSQL, leaves a connection in
+    the middle of something.
     """
 
     @wraps(method)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from services.common.serving.clients import Classifier
 from services.common.serving.errors import NotFound
-from services.common.serving.schemas import Box, ModelInfo
+from services.common.serving.schemas import Box, Classification, ModelInfo
 from services.common.vision.crops import cut_crops
 from services.common.vision.photo import PhotoError, downscale, open_photo
 from services.gateway.failures import photo_problem
@@ -56,14 +56,18 @@ class Crops:
         known = self._embeddings.get((finding_id, info.backbone))
         if known is not None:
             return known, info.backbone
-        data = await self._photo(photo_id)
-        async with self._turn:
-            crop = await asyncio.to_thread(_crop, data, box, info, self._max_pixels)
-        made = (await self._classifier.classify(crop)).embedding
+        made = (await self.classified(photo_id, box, info)).embedding
         self._embeddings[finding_id, info.backbone] = made
         while len(self._embeddings) > _KEPT:
             self._embeddings.popitem(last=False)
         return made, info.backbone
+
+    async def classified(self, photo_id: str, box: Sequence[float], info: ModelInfo) -> Classification:
+        """What the classifier, which is as `info` says, answers to the box cut out. Raises Problem."""
+        data = await self._photo(photo_id)
+        async with self._turn:
+            crop = await asyncio.to_thread(_crop, data, box, info, self._max_pixels)
+        return await self._classifier.classify(crop)
 
     async def _photo(self, photo_id: str) -> bytes:
         try:

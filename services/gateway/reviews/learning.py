@@ -104,7 +104,7 @@ class Learning:
 
     async def _remember(self, review: Review) -> str | None:
         try:
-            opened = await self._reviews.open(review.tenant, review.finding_id)
+            opened = await self._reviews.open(review.tenant, review.subject_id)
         except NoCase:
             raise NotFound("The claim was erased meanwhile") from None
         part = review.after.get("part")
@@ -112,7 +112,7 @@ class Learning:
             id=review.id,
             label=review.label or "",
             claim_id=review.claim_id,
-            size=opened.finding.document["size"],
+            size=opened.damage.document["size"],
             part=part["name"] if part else None,
             reviewer=review.reviewer or review.key_id,
         )
@@ -125,5 +125,5 @@ class Learning:
             await self._retrieval.retract(review.id, tenant=review.tenant, reviewer=review.undone_by)
 
     async def _embedding(self, opened: Opened) -> tuple[NDArray[np.float32], str]:
-        finding = opened.finding
+        finding = opened.damage
         return await self._crops.embedding(finding.id, opened.photo.id, finding.document["box"])

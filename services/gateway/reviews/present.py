@@ -5,29 +5,26 @@ from __future__ import annotations
 from services.gateway import present, schemas
 from services.gateway.assessment.informative import informative
 from services.gateway.records.clock import now_ms, to_datetime
+from services.gateway.records.models import Json
 from services.gateway.records.review_rows import Review, ReviewCase
 from services.gateway.records.reviews import Opened
 from services.gateway.reviews import crops
-from services.gateway.reviews.schemas import Case, ClaimOfCase, Decided, HeldCase, Holder, Signals, Waiting
+from services.gateway.reviews.schemas import Case, ClaimOfCase, Decided, HeldCase, Holder, Signals, State, Waiting
 
 _DIGITS = 4
+_STATES: dict[str, State] = {"done": "done", "gone": "gone"}
 
 
 def case(opened: Opened, review: Review | None) -> Case:
     """`review` is the decision that stands."""
-    row, document = opened.case, opened.finding.document
-    told = informative(schemas.Finding.model_validate(document))
+    row, found = opened.case, opened.finding
     summary = opened.claim.summary or {}
     return Case(
-        finding_id=row.finding_id,
-        state="done" if row.state == "done" else "open",
+        id=row.subject_id,
+        finding_id=found.id if found else None,
+        state=_STATES.get(row.state, "open"),
         version=row.version,
-        informative=Signals(
-            score=round(told.score, _DIGITS),
-            uncertainty=round(told.uncertainty, _DIGITS),
-            disagreement=round(told.disagreement, _DIGITS),
-            novelty=round(told.novelty, _DIGITS),
-        ),
+        informative=_signals(found.document) if found else None,
         held=held(row),
         claim=ClaimOfCase(
             id=opened.claim.id,
@@ -36,22 +33,34 @@ def case(opened: Opened, review: Review | None) -> Case:
             reasons=summary.get("reasons", []),
         ),
         photo=present.photo(opened.photo),
-        finding=present.finding(opened.finding),
-        crop=crops.surroundings(document["box"]),
+        photos=[] if found else [present.photo(photo) for photo in opened.claim.photos],
+        finding=present.finding(found) if found else None,
+        decision=None if found else summary.get("review"),
+        crop=crops.surroundings(found.document["box"]) if found else None,
         memory=review.memory if review else "none",
         memory_note=review.memory_note if review else None,
-        links={
-            "self": f"/v1/reviews/{row.finding_id}",
-            "crop": f"/v1/reviews/{row.finding_id}/crop.webp",
-            "similar": f"/v1/reviews/{row.finding_id}/similar",
-            "history": f"/v1/reviews/{row.finding_id}/history",
-            "claim": f"/v1/claims/{opened.claim.id}",
-        },
+        links=_links(row),
     )
 
 
 def held_case(opened: Opened) -> HeldCase:
-    return HeldCase(**case(opened, None).model_dump(), lease=opened.case.lease or "")
+    return HeldCase(**case(opened, None).model_dump(), lease=opened.case.lease)
+
+
+def _links(row: ReviewCase) -> dict[str, str]:
+    here = f"/v1/reviews/{row.subject_id}"
+    links = {"self": here, "history": f"{here}/history", "claim": f"/v1/claims/{row.claim_id}"}
+    return links if row.about_claim else links | {"crop": f"{here}/crop.webp", "similar": f"{here}/similar"}
+
+
+def _signals(document: Json) -> Signals:
+    told = informative(schemas.Finding.model_validate(document))
+    return Signals(
+        score=round(told.score, _DIGITS),
+        uncertainty=round(told.uncertainty, _DIGITS),
+        disagreement=round(told.disagreement, _DIGITS),
+        novelty=round(told.novelty, _DIGITS),
+    )
 
 
 def held(row: ReviewCase) -> Holder | None:
@@ -62,14 +71,15 @@ def held(row: ReviewCase) -> Holder | None:
 
 def waiting(row: ReviewCase) -> Waiting:
     return Waiting(
-        finding_id=row.finding_id,
+        id=row.subject_id,
+        finding_id=None if row.about_claim else row.subject_id,
         claim_id=row.claim_id,
-        state="done" if row.state == "done" else "open",
+        state=_STATES.get(row.state, "open"),
         score=round(row.informative, _DIGITS),
         skips=row.skips,
         version=row.version,
         held=held(row),
-        links={"self": f"/v1/reviews/{row.finding_id}"},
+        links={"self": f"/v1/reviews/{row.subject_id}"},
     )
 
 

@@ -8,14 +8,19 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from services.common.serving.schemas import Box, Neighbour
-from services.gateway.schemas import Action, Api, Finding, Photo, Reason, Side
+from services.gateway.schemas import Action, Api, ClaimAction, ClaimReviewed, Finding, Photo, Reason, Side
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,64}$")]
 Reviewer = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{1,80}$")]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]{1,300}$")]
 Lease = Annotated[str, StringConstraints(pattern=r"^lse_[0-9A-Z]{26}$")]
 
 _LEASE = "lse_01M8E5Y7Q2Z4T6V8X0A1B2C3D4"
+LEAST_SIDE = 0.005  # of the photo: a smaller box was a slip of the finger
 _WHO = "who is reviewing, as people should read it; recorded beside the key"
+
+
+State = Literal["open", "done", "gone"]
 
 
 def _example(example: dict[str, Any]) -> ConfigDict:
@@ -45,17 +50,19 @@ class Release(Api):
 class Verdict(Who):
     """`accept` confirms damage and part as they stand, `reject` says that it is no damage, `correct` names another.
 
-    `side` is for parts whose name does not say it ("Wheel").
+    `side` is for parts whose name does not say it ("Wheel"). Of a claim as a whole: `accept` agrees that nothing is
+    missing, `reject` says that it cannot stand like this, `ask` wants a better photo.
     """
 
     model_config = _example(
         {"action": "correct", "damage": "scratch", "part": "front_left_door", "lease": _LEASE, "reviewer": "Ada"}
     )
 
-    action: Action
+    action: Literal["accept", "correct", "reject", "ask"]
     damage: Name | None = Field(None, description="a damage of the vocabulary (`GET /v1/models`); correct only")
     part: Name | None = Field(None, description="a part of the vocabulary; correct only")
     side: Side | None = None
+    note: Note | None = Field(None, description="of a claim only: what to photograph, or what is wrong")
     lease: Lease | None = Field(None, description="what holding the case was answered with")
 
     @model_validator(mode="after")
@@ -65,6 +72,28 @@ class Verdict(Who):
             raise ValueError("a correction names a damage, a part or a side")
         if self.action != "correct" and any(named):
             raise ValueError(f"only `correct` takes a damage, a part or a side, not `{self.action}`")
+        if self.action == "ask" and not self.note:
+            raise ValueError("`ask` says in a `note` what to photograph")
+        return self
+
+
+class Drawn(Who):
+    """A damage that the models have missed, as a person drew it."""
+
+    model_config = _example(
+        {"box": [0.41, 0.52, 0.58, 0.66], "damage": "scratch", "part": "front_left_door", "reviewer": "Ada"}
+    )
+
+    box: Box = Field(description="[x0, y0, x1, y1] in the upright photo")
+    damage: Name = Field(description="a damage of the vocabulary (`GET /v1/models`)")
+    part: Name | None = Field(None, description="a part of the vocabulary")
+    side: Side | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Drawn:
+        x0, y0, x1, y1 = self.box
+        if not (x0 >= 0 and y0 >= 0 and x1 <= 1 and y1 <= 1 and x1 - x0 >= LEAST_SIDE and y1 - y0 >= LEAST_SIDE):
+            raise ValueError(f"the box must lie in the photo, each side at least {LEAST_SIDE} of it")
         return self
 
 
@@ -90,18 +119,25 @@ class ClaimOfCase(Api):
 
 
 class Case(Api):
-    """A finding that waits for a person, or was decided by one. The ETag of the answer is its `version`."""
+    """A finding that waits for a person, or was decided by one. The ETag of the answer is its `version`.
+
+    Or a whole claim: where nothing was found or a photo failed there is no `finding`, and `photos` are all of them.
+    `state` is `gone` where a damage that a person had drawn was taken back.
+    """
 
     object: Literal["review_case"] = "review_case"
-    finding_id: str
-    state: Literal["open", "done"]
+    id: str = Field(description="The finding's id, or the claim's")
+    finding_id: str | None
+    state: State
     version: int
-    informative: Signals
+    informative: Signals | None = Field(description="null where it is about the whole claim")
     held: Holder | None = Field(description="Who has it open; null where nobody does")
     claim: ClaimOfCase
     photo: Photo
-    finding: Finding
-    crop: Box = Field(description="What `crop.webp` shows: the damage with its surroundings")
+    photos: list[Photo] = Field([], description="All of the claim's, where it is about the whole claim")
+    finding: Finding | None
+    decision: ClaimReviewed | None = Field(None, description="What stands of the whole claim")
+    crop: Box | None = Field(description="What `crop.webp` shows: the damage with its surroundings")
     memory: Literal["none", "wanted", "kept", "refused", "unwanted", "gone"] = Field(
         description="Whether the memory of past cases learned the standing decision; `wanted`: it will, once it can"
     )
@@ -110,17 +146,18 @@ class Case(Api):
 
 
 class HeldCase(Case):
-    """A case that the caller holds until `held.until`."""
+    """A case that the caller holds until `held.until`; without a `lease` there is nothing left to decide."""
 
-    lease: Lease = Field(examples=[_LEASE])
+    lease: Lease | None = Field(examples=[_LEASE])
 
 
 class Waiting(Api):
     """A case as the queue lists it."""
 
-    finding_id: str
+    id: str
+    finding_id: str | None = Field(description="null where it is about the whole claim")
     claim_id: str
-    state: Literal["open", "done"]
+    state: State
     score: float
     skips: int
     version: int
@@ -145,6 +182,8 @@ class Progress(Api):
     accept: int = 0
     correct: int = 0
     reject: int = 0
+    ask: int = 0
+    add: int = Field(0, description="Damages that people drew; no case waited for them, so they are not in `done`")
     done: int
     open: int
 
@@ -164,7 +203,7 @@ class Decided(Api):
     """One decision of the past. `before` and `after` hold what the API showed."""
 
     id: str
-    action: Action
+    action: Action | ClaimAction
     at: datetime
     reviewer: str | None
     key_id: str | None

@@ -6,7 +6,7 @@ from services.common.serving.errors import Unprocessable
 from services.common.vision.vocabulary import Vocabulary
 from services.gateway.assessment.names import Names
 from services.gateway.records.models import Json
-from services.gateway.reviews.schemas import Verdict
+from services.gateway.reviews.schemas import Drawn, Verdict
 from services.gateway.schemas import Finding, Opinion, Part, Side
 
 _DIGITS = 4
@@ -23,15 +23,24 @@ def shown(finding: Finding) -> Json:
     }
 
 
+def about_claim(summary: Json, verdict: Verdict) -> tuple[Json, Json]:
+    """What the claim as a whole came to before and after the verdict. Raises Unprocessable."""
+    if verdict.action == "correct":
+        raise Unprocessable("A claim as a whole is accepted, rejected, or a better photo is asked for.")
+    return {"route": summary.get("route"), "reasons": summary.get("reasons", [])}, {"note": verdict.note}
+
+
 def decided(finding: Finding, verdict: Verdict, vocabulary: Vocabulary) -> Json:
     """The same after the verdict. Raises Unprocessable for names that the vocabulary does not hold."""
     names = Names(vocabulary)
+    if verdict.action == "ask" or verdict.note:
+        raise Unprocessable("A better photo is asked for, and a note is made, of a claim as a whole.")
     if verdict.action == "reject":
         return {**shown(finding), "title": "No damage"}
     damage = verdict.damage or finding.damage
-    if verdict.damage and damage not in {known.name for known in vocabulary.damages}:
-        raise Unprocessable(f"There is no damage {damage!r}. `GET /v1/models` lists the names.")
-    part = _part(finding.part, verdict, names)
+    if verdict.damage:
+        check_damage(damage, vocabulary)
+    part = part_of(finding.part, verdict, names)
     return {
         "damage": damage,
         "display": names.damage(damage),
@@ -53,7 +62,13 @@ def lesson(damage: str, opinion: Opinion, vocabulary: Vocabulary) -> str | None:
     return opinion.label if opinion.label in meant and len(meant) < len(vocabulary.classes) else None
 
 
-def _part(current: Part | None, verdict: Verdict, names: Names) -> Part | None:
+def check_damage(damage: str, vocabulary: Vocabulary) -> None:
+    if damage not in {known.name for known in vocabulary.damages}:
+        raise Unprocessable(f"There is no damage {damage!r}. `GET /v1/models` lists the names.")
+
+
+def part_of(current: Part | None, verdict: Verdict | Drawn, names: Names) -> Part | None:
+    """The part that a person named. Raises Unprocessable."""
     if verdict.part is None and verdict.side is None:
         return current
     name = verdict.part or (current.name if current else None)

@@ -22,7 +22,7 @@ router = APIRouter(tags=["batches"])
 _MOST_PARTS = 10_000
 
 
-def _batch_id(batch_id: str) -> str:
+async def _batch_id(batch_id: str) -> str:
     if not ids.valid("bat", batch_id):
         raise no_such_batch()
     return batch_id
@@ -139,9 +139,10 @@ async def start(runtime: Running, caller: Submitter, batch_id: BatchId) -> batch
 
 @router.post("/v1/batches/{batch_id}/cancel")
 async def cancel(runtime: Running, caller: Submitter, batch_id: BatchId) -> batch_schemas.Batch:
-    """Make no more claims of it. Those under way are finished, and what was assessed stays; canceling twice is once."""
-    await runtime.batches.load(batch_id, caller.tenant)
-    await feeder.close(runtime, batch_id, "canceled")
+    """Make no more claims of it, and cancel those under way. What was assessed stays; canceling twice is once."""
+    batch = await runtime.batches.load(batch_id, caller.tenant)
+    if batch.status in ("uploading", "processing", "canceled"):
+        await feeder.cancel(runtime, batch_id)
     return await _shown(runtime, await runtime.batches.load(batch_id, caller.tenant))
 
 

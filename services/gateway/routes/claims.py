@@ -15,7 +15,16 @@ from services.gateway.photos import Picture
 from services.gateway.records.clock import to_ms
 from services.gateway.routes import paging
 from services.gateway.routes.deps import ClaimId, PhotoId, Reader, Running, no_such_claim
-from services.gateway.routes.waiting import HEADERS, LONGEST_WAIT_S, current, etag, respond, wait_for_end, wait_for_news
+from services.gateway.routes.waiting import (
+    HEADERS,
+    LONGEST_WAIT_S,
+    current,
+    etag,
+    look,
+    respond,
+    wait_for_end,
+    wait_for_news,
+)
 
 router = APIRouter(tags=["claims"])
 
@@ -42,11 +51,14 @@ async def read(
     With `wait`, answers when the claim is final; with `If-None-Match` beside it, already when anything has changed.
     """
     known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",") if tag.strip()}
-    waiting = wait_for_news(runtime, claim_id, wait, known) if known else wait_for_end(runtime, claim_id, wait)
-    claim = await while_connected(request, waiting)
-    if etag(claim) in known or "*" in known:  # RFC 9110, section 13.1.2
-        return Response(status_code=304, headers={"ETag": etag(claim), "Cache-Control": "private, no-cache"})
-    return await respond(runtime, claim)
+    if wait:
+        waiting = wait_for_news(runtime, claim_id, wait, known) if known else wait_for_end(runtime, claim_id, wait)
+        state = await while_connected(request, waiting)
+    else:
+        state = await look(runtime, claim_id)
+    if etag(state) in known or "*" in known:  # RFC 9110, section 13.1.2
+        return Response(status_code=304, headers={"ETag": etag(state), "Cache-Control": "private, no-cache"})
+    return await respond(runtime, claim_id, state)
 
 
 @router.get("/v1/claims")
@@ -100,7 +112,7 @@ async def _picture(runtime: Running, claim_id: str, photo_id: str, kind: Picture
         waiting = "is not assessed yet; ask again in a moment" if photo.status == "queued" else "could not be used"
         raise NotFound(f"There is no {kind}: the photo {waiting}", retry_after=1 if photo.status == "queued" else None)
     data = await runtime.pictures.get(kind, photo)
-    if not await runtime.claims.known(claim_id):  # it was erased while the picture was drawn, and that stays behind
+    if not await runtime.states.known(claim_id):  # it was erased while the picture was drawn, and that stays behind
         await runtime.photos.erase(photo_id)
         raise no_such_claim()
     # Findings of a finished photo never change, and its id is never used again.

@@ -1,4 +1,7 @@
-"""What every route needs: the runtime, and ids that were checked before they reach a query or a path."""
+"""What every route needs: the runtime, and ids that were checked before they reach a query or a path.
+
+All are coroutines: FastAPI runs a dependency that is none in another thread, and for these the way there costs more.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,26 @@ from fastapi import Depends, Request
 
 from services.common.serving.errors import NotFound
 from services.gateway import ids
-from services.gateway.callers import Caller, calling, requires
+from services.gateway.callers import Caller, Requires, calling
 from services.gateway.runtime import Runtime
 
 
-def _runtime(request: Request) -> Runtime:
+async def _runtime(request: Request) -> Runtime:
     return cast(Runtime, request.app.state.runtime)
+
+
+Running = Annotated[Runtime, Depends(_runtime)]
 
 
 async def _claim_id(request: Request, claim_id: str) -> str:
     """Checked here for every route: the id of another tenant's claim is as unknown as one that never was."""
-    if not ids.valid("clm", claim_id) or await _runtime(request).claims.owner(claim_id) != calling(request).tenant:
+    runtime = await _runtime(request)
+    if not ids.valid("clm", claim_id) or await runtime.states.owner(claim_id) != calling(request).tenant:
         raise no_such_claim()
     return claim_id
 
 
-def _photo_id(photo_id: str) -> str:
+async def _photo_id(photo_id: str) -> str:
     if not ids.valid("pho", photo_id):
         raise NotFound("The claim has no such photo")
     return photo_id
@@ -33,9 +40,8 @@ def no_such_claim() -> NotFound:
     return NotFound("There is no such claim. Claim ids look like clm_ and 26 letters and digits")
 
 
-Running = Annotated[Runtime, Depends(_runtime)]
-Reader = Annotated[Caller, Depends(requires("read"))]
-Submitter = Annotated[Caller, Depends(requires("submit"))]
-Admin = Annotated[Caller, Depends(requires("admin"))]
+Reader = Annotated[Caller, Depends(Requires("read"))]
+Submitter = Annotated[Caller, Depends(Requires("submit"))]
+Admin = Annotated[Caller, Depends(Requires("admin"))]
 ClaimId = Annotated[str, Depends(_claim_id)]
 PhotoId = Annotated[str, Depends(_photo_id)]

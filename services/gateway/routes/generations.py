@@ -13,7 +13,7 @@ from services.common.jobs.payload import GenerationJob
 from services.common.serving.errors import AlreadyFinished, NotFound, NotReady, Unprocessable
 from services.common.serving.generation import Ask
 from services.gateway import ids
-from services.gateway.callers import Caller, requires
+from services.gateway.callers import Caller, Requires
 from services.gateway.generated import job, show
 from services.gateway.generated.show import Generation, GenerationList
 from services.gateway.records import generation_rows
@@ -24,7 +24,7 @@ from services.gateway.runtime import Runtime
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["generations"])
 
-Maker = Annotated[Caller, Depends(requires("generate"))]
+Maker = Annotated[Caller, Depends(Requires("generate"))]
 _PNG = {200: {"content": {"image/png": {}}, "description": "A picture"}}
 _OFF = "Generation is off: no generator is configured. Set CLAIMSIGHT_GATEWAY_GENERATOR_URL to where one runs."
 

@@ -22,15 +22,15 @@ from services.gateway.assessment import quality
 from services.gateway.assessment.pipeline import Assessment, assess
 from services.gateway.assessment.route import summarise
 from services.gateway.assessment.similar import similar
-from services.gateway.callers import Caller, requires
+from services.gateway.callers import Caller, Requires
 from services.gateway.routes.deps import Running
 from services.gateway.runtime import Runtime
 from services.gateway.upload import receive
 
 T = TypeVar("T")
 router = APIRouter(tags=["at once"])
-Submitter = Annotated[Caller, Depends(requires("submit"))]
-Reader = Annotated[Caller, Depends(requires("read"))]
+Submitter = Annotated[Caller, Depends(Requires("submit"))]
+Reader = Annotated[Caller, Depends(Requires("read"))]
 
 _BODY = {
     "requestBody": {
@@ -72,7 +72,8 @@ async def analyze(request: Request, runtime: Running, caller: Submitter) -> inst
     """One photo's findings at once; nothing is kept. For real claims use `POST /v1/claims`, which survives faults."""
     data = await _photo(request, runtime)
     async with runtime.analyses.turn():
-        work = _usable(assess(data, runtime.clients, runtime.policy, tenant=caller.tenant, claim_id=""))
+        await runtime.rules.follow()
+        work = _usable(assess(data, runtime.clients.pinned(), runtime.policy, tenant=caller.tenant, claim_id=""))
         found = await while_connected(request, work)
     photo = _presented(found, data)
     return instant_schemas.Analysis(photo=photo, summary=summarise([photo]), models=found.models)
@@ -93,18 +94,19 @@ async def similar_cases(
     region = None if box is None else _region(box)
     data = await _photo(request, runtime)
     async with runtime.analyses.turn():
-        work = _usable(similar(data, region, runtime.clients, runtime.policy, k=k, tenant=caller.tenant))
+        await runtime.rules.follow()
+        work = _usable(similar(data, region, runtime.clients.pinned(), runtime.policy, k=k, tenant=caller.tenant))
         return await while_connected(request, work)
 
 
 async def _photo(request: Request, runtime: Runtime) -> bytes:
     settings = runtime.settings
     async with receive(request, max_photos=1, max_photo_bytes=settings.max_photo_bytes) as upload:
-        if not upload.photos:
+        if not upload.photos or upload.photos[0].url is not None:
             raise Unprocessable("There is no photo; send one, for example: curl -F photo=@car.jpg")
         if upload.photos[0].too_large:
             raise PayloadTooLarge(f"A photo may have {settings.max_photo_bytes} bytes. Send a smaller one.")
-        return await upload.photos[0].read()
+        return await asyncio.to_thread(upload.photos[0].read)
 
 
 async def _usable(work: Coroutine[None, None, T]) -> T:

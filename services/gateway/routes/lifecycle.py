@@ -17,9 +17,8 @@ from services.gateway.records.changes import Finished, TooMany
 from services.gateway.records.clock import to_datetime
 from services.gateway.records.erasures import Erasure
 from services.gateway.routes.deps import ClaimId, Reader, Running, Submitter, no_such_claim
-from services.gateway.routes.photos_in import form, kept, named
-from services.gateway.routes.waiting import HEADERS, current, respond
-from services.gateway.upload import receive
+from services.gateway.routes.photos_in import form, kept, named, uploaded
+from services.gateway.routes.waiting import HEADERS, look, respond
 
 router = APIRouter(tags=["claims"])
 
@@ -59,7 +58,7 @@ async def add(
     settings = runtime.settings
     async with (
         admitted(runtime, caller, new_claim=False) as bounds,
-        receive(request, max_photos=settings.max_photos, max_photo_bytes=settings.max_photo_bytes) as upload,
+        uploaded(runtime, request) as upload,
         once(
             runtime.idempotency,
             caller,
@@ -80,7 +79,7 @@ async def add(
                 except TooMany:
                     raise TooManyPhotos(f"A claim takes {settings.max_photos} photos, all together.") from None
     await runtime.signals.publish(claim_id)
-    return await respond(runtime, await current(runtime, claim_id), 202)
+    return await respond(runtime, claim_id, await look(runtime, claim_id), 202)
 
 
 @router.post("/v1/claims/{claim_id}/cancel", response_model=schemas.Claim)
@@ -90,9 +89,9 @@ async def cancel(claim_id: ClaimId, runtime: Running, _caller: Submitter) -> Res
         await runtime.changes.cancel(claim_id)
         await runtime.signals.publish(claim_id, ended=True)
     except Finished:
-        if await runtime.claims.status(claim_id) not in (None, "canceled"):
+        if (await look(runtime, claim_id)).status != "canceled":
             raise AlreadyFinished("The claim is finished, there is nothing to cancel. DELETE erases it.") from None
-    return await respond(runtime, await current(runtime, claim_id))
+    return await respond(runtime, claim_id, await look(runtime, claim_id))
 
 
 @router.delete("/v1/claims/{claim_id}")

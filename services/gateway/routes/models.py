@@ -29,6 +29,7 @@ class Models(Api):
 @router.get("/v1/models")
 async def models(runtime: Running, _caller: Reader) -> Models:
     """The models behind this gateway, exactly: name, version, hash, precision, provider, limits, supported names."""
+    await runtime.rules.follow()
     clients = runtime.clients
     segmenter, classifier, memory = await asyncio.gather(
         _or_error(clients.segmenter.info(fresh=True)),

@@ -9,7 +9,7 @@ from services.common.jobs.payload import ClaimJob
 from services.common.serving.errors import NotFailed
 from services.gateway import schemas
 from services.gateway.routes.deps import Admin, ClaimId, Running
-from services.gateway.routes.waiting import HEADERS, current, respond
+from services.gateway.routes.waiting import HEADERS, look, respond
 
 router = APIRouter(tags=["claims"])
 
@@ -32,4 +32,4 @@ async def rerun(claim_id: ClaimId, runtime: Running, _caller: Admin) -> Response
         raise NotFailed("Only a failed claim can be worked on again, and this one is not.")
     await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json(), share)
     await runtime.signals.publish(claim_id)
-    return await respond(runtime, await current(runtime, claim_id), 202)
+    return await respond(runtime, claim_id, await look(runtime, claim_id), 202)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from services.common.serving.errors import NotFound, Unprocessable
 from services.gateway import ids
-from services.gateway.callers import Caller, requires
+from services.gateway.callers import Caller, Requires
 from services.gateway.records import webhook_rows
 from services.gateway.records.clock import to_datetime
 from services.gateway.routes import paging
@@ -22,14 +22,18 @@ router = APIRouter(tags=["webhooks"])
 
 _MOST = 20  # of a tenant
 # Whoever says where a tenant's events go may let them go anywhere: that is for its administrators.
-_Admin = Annotated[Caller, Depends(requires("admin"))]
+_Admin = Annotated[Caller, Depends(Requires("admin"))]
 
 
 async def _found(webhook_id: str, runtime: Running, caller: _Admin) -> webhook_rows.Webhook:
     found = await runtime.webhooks.load(caller.tenant, webhook_id) if ids.valid("whk", webhook_id) else None
     if found is None:
-        raise NotFound("There is no such webhook. GET /v1/webhooks lists those there are")
+        raise _no_such_webhook()
     return found
+
+
+def _no_such_webhook() -> NotFound:
+    return NotFound("There is no such webhook. GET /v1/webhooks lists those there are")
 
 
 _Found = Annotated[webhook_rows.Webhook, Depends(_found)]
@@ -44,7 +48,7 @@ async def register(new: schemas.NewWebhook, runtime: Running, caller: _Admin) ->
     8 times over 24 hours, and 410 ends the webhook.
     """
     await runtime.outbound.check(new.url)
-    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    secret = _new_secret()
     events = [str(event) for event in dict.fromkeys(new.events)]
     row = await runtime.webhooks.register(caller.tenant, new.url, secret, events, limit=_MOST)
     if row is None:
@@ -62,6 +66,23 @@ async def listed(runtime: Running, caller: _Admin) -> schemas.WebhookList:
 async def read(webhook: _Found) -> schemas.Webhook:
     """One webhook, without its secret."""
     return _webhook(webhook)
+
+
+@router.post("/v1/webhooks/{webhook_id}:rotate")
+async def rotate(
+    webhook: _Found, runtime: Running, caller: _Admin, wanted: schemas.Rotation | None = None
+) -> schemas.WebhookWithSecret:
+    """Give the webhook another secret, shown in this answer only. For a while both sign: no delivery is unverifiable.
+
+    During the overlap `webhook-signature` holds two signatures with a space between them, as Standard Webhooks says;
+    one that fits is enough. Rotating again ends the overlap: the secret before the last signs no more.
+    """
+    secret = _new_secret()
+    overlap_ms = round((wanted or schemas.Rotation(overlap_hours=24)).overlap_hours * 3_600_000)
+    row = await runtime.webhooks.rotate(caller.tenant, webhook.id, secret, overlap_ms=overlap_ms)
+    if row is None:
+        raise _no_such_webhook()
+    return schemas.WebhookWithSecret(**_webhook(row).model_dump(), secret=secret)
 
 
 @router.delete("/v1/webhooks/{webhook_id}", status_code=204)
@@ -104,6 +125,10 @@ async def redeliver(webhook: _Found, delivery_id: str, runtime: Running) -> sche
     if row is None:
         raise NotFound("The webhook has no such delivery")
     return _delivery(row)
+
+
+def _new_secret() -> str:
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
 def _enabled(webhook: webhook_rows.Webhook) -> None:

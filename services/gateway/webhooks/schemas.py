@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from services.gateway.schemas import Api
 
-ClaimEvent = Literal["claim.completed", "claim.failed", "claim.canceled"]
+ClaimEvent = Literal["claim.completed", "claim.failed", "claim.canceled", "claim.expired"]
 DeliveryStatus = Literal["pending", "delivered", "failed"]
-_ALL: list[ClaimEvent] = ["claim.completed", "claim.failed", "claim.canceled"]
+_ALL: list[ClaimEvent] = list(get_args(ClaimEvent))
 
 
 class NewWebhook(Api):
@@ -25,7 +25,7 @@ class NewWebhook(Api):
             examples=["https://example.org/hooks/claimsight"],
         ),
     ]
-    events: Annotated[list[ClaimEvent], Field(min_length=1, max_length=3)] = _ALL
+    events: Annotated[list[ClaimEvent], Field(min_length=1, max_length=len(_ALL))] = _ALL
 
 
 class Webhook(Api):
@@ -41,6 +41,12 @@ class Webhook(Api):
 
 class WebhookWithSecret(Webhook):
     secret: str = Field(description="Verifies signatures (Standard Webhooks). Shown this once: keep it.")
+
+
+class Rotation(Api):
+    overlap_hours: float = Field(
+        24, gt=0, le=168, description="how long the secret that is replaced signs beside the new one"
+    )
 
 
 class WebhookList(Api):

@@ -49,6 +49,8 @@ class Sender:
                     await self._begin_due()
                 except SQLAlchemyError as error:
                     log.warning("deliveries cannot be read", error=type(error).__name__)
+                except Exception:  # ended in silence, no event would ever leave here again
+                    log.exception("deliveries cannot be read")
                 await self._pause()
         finally:
             await end(*self._sending)
@@ -99,7 +101,7 @@ class Sender:
             "User-Agent": f"Claimsight/{services.VERSION}",
             "webhook-id": due.event_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Signer(due.secret).sign(due.event_id, now, due.body),
+            "webhook-signature": " ".join(Signer(each).sign(due.event_id, now, due.body) for each in due.secrets),
         }
         try:
             answer = await self._outbound.request(

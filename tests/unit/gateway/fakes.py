@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from services.common.serving.schemas import (
     ModelInfo,
     ModelRef,
     Neighbour,
+    PackState,
     RetrievalInfo,
     Scored,
     Segmentation,
@@ -83,16 +85,52 @@ def instance(kind: str, label: str, mask: NDArray[np.bool_], score: float = 0.9,
     )
 
 
+def placed(instances: list[Instance]) -> list[Instance]:
+    """Damages with the shares of their masks on the parts, as a segmenter that is sure of its parts would say."""
+    grids = [masks.decode(each.mask.size, each.mask.counts) for each in instances]
+    parts = [(part.label, grid) for part, grid in zip(instances, grids, strict=True) if part.kind == "part"]
+    said = []
+    for each, grid in zip(instances, grids, strict=True):
+        shares = [Scored(label=label, score=float((grid & part).sum() / grid.sum())) for label, part in parts]
+        ranked = sorted((share for share in shares if share.score), key=lambda share: -share.score)
+        said.append(each.model_copy(update={"on": [] if each.kind == "part" else ranked}))
+    return said
+
+
+def _there(version: str) -> PackState:
+    return PackState(version=version, state="there", own=False)
+
+
 @dataclass
 class FakeService:
-    """`problem` is raised instead of an answer; `delay_s` passes before each."""
+    """`problem` is raised instead of an answer; `delay_s` passes before each. `others` answer for other packs.
+
+    What must happen while a model works is tested with `hold`: any delay is too short for some machine.
+    """
 
     problem: Problem | None = None
     delay_s: float = 0
+    gate: asyncio.Event | None = None
     calls: int = 0
+    pack: str | None = None
+    others: dict[str, Any] = field(default_factory=dict)
+
+    def at(self, pack: str | None) -> Self:
+        found: Self = self if pack is None else self.others.get(pack, self)
+        return found
+
+    async def packs(self) -> list[PackState]:
+        return [PackState(version="1", state="ready", own=True), *(_there(version) for version in self.others)]
+
+    def hold(self) -> asyncio.Event:
+        """From now on answers wait until the event is set."""
+        self.gate = asyncio.Event()
+        return self.gate
 
     async def answer(self) -> None:
         self.calls += 1
+        if self.gate is not None:
+            await self.gate.wait()
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if self.problem is not None:
@@ -122,7 +160,8 @@ class FakeSegmenter(FakeService):
             ("part", "front_left_door", red + green + blue > 200),
         ]
         found = [instance(kind, label, mask, fake_score=self.fake_score) for kind, label, mask in seen if mask.any()]
-        return Segmentation(model=ref("segmenter"), instances=[*found, *self.extra], vehicle=float(seen[2][2].mean()))
+        instances = placed([*found, *self.extra])
+        return Segmentation(model=ref("segmenter"), instances=instances, vehicle=float(seen[2][2].mean()))
 
 
 @dataclass

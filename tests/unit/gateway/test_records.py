@@ -16,8 +16,11 @@ from sqlalchemy import Connection, inspect, text
 from services.gateway import ids
 from services.gateway.records import migrate
 from services.gateway.records.database import Database
+from services.gateway.records.states import State, States
 from services.gateway.records.store import ClaimStore, Conclusion, MorePhotos, NewPhoto, Outcome, StaleAttempt
 from services.gateway.records.tables import Base
+from services.gateway.records.usage import UsageStore
+from services.gateway.records.webhooks import WebhookStore
 from tests.unit.gateway import examples
 from tests.unit.gateway.servers import postgres, postgres_binaries
 
@@ -64,6 +67,34 @@ async def test_a_claim_is_read_back_as_it_was_accepted(store: ClaimStore) -> Non
     assert (claim.status, claim.external_ref, claim.annotations) == ("queued", "A-7", {"policy": "P-1"})
     assert [photo.id for photo in claim.photos] == photo_ids
     assert await store.load(ids.new("clm")) is None
+
+
+async def test_every_change_of_a_claim_gives_it_another_version(store: ClaimStore, database: Database) -> None:
+    claim_id, (photo_id,) = await accepted(store)
+    waiting, _ = await accepted(store)
+    states = States(database)
+    seen = [await states.of(claim_id)]
+    attempt = await store.begin(claim_id)
+    seen.append(await states.of(claim_id))
+    await store.write_photo(claim_id, attempt, photo_id, Outcome())
+    seen.append(await states.of(claim_id))
+    await store.finish(claim_id, attempt, concluded)
+    seen.append(await states.of(claim_id))
+    versions = [state.version for state in seen if state]
+    assert len(versions) == len(set(versions)) == 4 and versions == sorted(versions)
+    assert seen[0] == State("queued", 0, 0) and await states.of(waiting) == State("queued", 0, 0)
+    behind, _ = await accepted(store)
+    assert await states.of(behind) == State("queued", 0, 1)
+    assert await states.of(ids.new("clm")) is None
+
+
+async def test_a_tenants_turn_comes_after_as_many_claims_of_others_as_it_has_itself(
+    store: ClaimStore, database: Database
+) -> None:
+    for _ in range(5):
+        await accepted(store)
+    usage = UsageStore(database)
+    assert (await usage.ahead("acme"), await usage.ahead("other")) == (5, 1)
 
 
 def concluded(_photos: object) -> Conclusion:
@@ -172,6 +203,20 @@ async def test_unfinished_claims_are_known_without_the_queue(store: ClaimStore) 
     assert await store.unfinished(older_than_ms=60_000) == []
 
 
+async def test_a_claim_does_not_wait_behind_all_of_another_tenants_flood(store: ClaimStore) -> None:
+    ended: list[str] = []
+
+    async def accept(tenant: str) -> None:
+        photo = NewPhoto(id=ids.new("pho"), sha256="0" * 64, bytes=10)
+        await store.accept(ids.new("clm"), [photo], tenant=tenant, external_ref=None, metadata={})
+        ended.append(tenant)
+
+    await asyncio.gather(*(accept(f"t-{number}") for number in range(5)))  # connections are open
+    ended.clear()
+    await asyncio.gather(*(accept("noisy") for _ in range(40)), accept("quiet"))
+    assert ended.index("quiet") < 20 and len(ended) == 41
+
+
 async def test_several_processes_may_upgrade_at_once(database: Database) -> None:
     await asyncio.gather(*(database.upgrade() for _ in range(3)))
 
@@ -185,13 +230,30 @@ async def test_the_migrations_build_exactly_the_models(database: Database) -> No
         assert await connection.run_sync(difference) == []
 
 
-async def test_every_migration_can_be_taken_back_and_made_again(database: Database) -> None:
-    def downgrade(connection: Connection, revision: str) -> set[str]:
-        prepared = migrate.config()
-        prepared.attributes["connection"] = connection
-        command.downgrade(prepared, revision)
-        return set(inspect(connection).get_table_names())
+def downgrade(connection: Connection, revision: str) -> set[str]:
+    """The tables that are left."""
+    prepared = migrate.config()
+    prepared.attributes["connection"] = connection
+    command.downgrade(prepared, revision)
+    return set(inspect(connection).get_table_names())
 
+
+async def test_who_heard_of_failed_claims_hears_of_expired_ones_after_an_upgrade(database: Database) -> None:
+    async def events() -> list[list[str]]:
+        return [receiver.events for receiver in await receivers.list("acme")]
+
+    receivers = WebhookStore(database)
+    for wanted in (["claim.failed", "claim.expired"], ["claim.completed"]):
+        await receivers.register("acme", "https://example.org/", "whsec_eA==", wanted, limit=5)
+    now = await events()
+    async with database.writing.begin() as connection:
+        await connection.run_sync(downgrade, "0013")
+    assert sorted(await events()) == [["claim.completed"], ["claim.failed"]]
+    await database.upgrade()
+    assert await events() == now
+
+
+async def test_every_migration_can_be_taken_back_and_made_again(database: Database) -> None:
     revisions = [each.revision for each in ScriptDirectory.from_config(migrate.config()).walk_revisions()]
     assert len(revisions) >= 9  # newest first; more than one head would have raised
     left: set[str] = set()

@@ -33,16 +33,16 @@ async def claimed(database: Database, *findings: schemas.Finding, tenant: str = 
     return claim_id
 
 
-def summary(claim: models.Claim) -> schemas.Summary:
+def summary(claim: models.Claim, _: object = None) -> schemas.Summary:
     return summarise([present.photo(photo) for photo in claim.photos])
 
 
 async def accept(reviews: ReviewStore, opened: Opened) -> None:
-    before = shown(present.finding(opened.finding))
+    before = shown(present.finding(opened.damage))
     decision = Decision("accept", before, before, None, None, "Ada")
     case = opened.case
     await reviews.decide(
-        case.tenant, case.finding_id, decision, version=case.version, lease=case.lease, summarise=summary
+        case.tenant, case.subject_id, decision, version=case.version, lease=case.lease, summarise=summary
     )
 
 
@@ -60,7 +60,7 @@ async def test_many_who_ask_at_once_never_hold_the_same_finding(database: Databa
     reviews = ReviewStore(database)
     await claimed(database, *(doubtful() for _ in range(8)))
     held = await asyncio.gather(*(reviews.take_next("default", f"R{n}", seconds=60) for n in range(12)))
-    taken = [opened.case.finding_id for opened in held if opened]
+    taken = [opened.case.subject_id for opened in held if opened]
     assert len(taken) == len(set(taken)) == 8
 
 

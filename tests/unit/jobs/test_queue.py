@@ -169,9 +169,10 @@ async def test_a_published_change_wakes_whoever_waits_for_it(url: str) -> None:
     signals = Signals(asking(url), listening(url))
     try:
         with signals.subscribe("clm_1") as mine, signals.subscribe("clm_2") as other:
-            await asyncio.sleep(0.2)  # until the subscription stands
-            await signals.publish("clm_1")
-            await asyncio.wait_for(mine.wait(), 2)
+            async with asyncio.timeout(20):
+                while not mine.is_set():  # what is published before the subscription stands is lost
+                    await signals.publish("clm_1")
+                    await asyncio.sleep(0.02)
             assert not other.is_set()
     finally:
         await signals.close()
@@ -260,9 +261,9 @@ async def test_a_job_that_runs_longer_than_its_lock_is_never_taken_for_a_dead_wo
 
     async with queue(url) as jobs, worker(url, handle, lock_seconds=1), worker(url, handle, lock_seconds=1):
         await put(jobs, "slow", 1)
-        await until(lambda: bool(runs))
-        await asyncio.sleep(2.8)
-        assert await jobs.state("slow-0") == "unknown"  # finished and forgotten
+        async with asyncio.timeout(20):
+            while not runs or await jobs.state("slow-0") != "unknown":  # noqa: ASYNC110 - finished and forgotten
+                await asyncio.sleep(0.05)
     assert runs == ["slow-0"]
 
 
