@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from claimsight import diagnosis, show
+from claimsight import diagnosis, hostchecks, packs_cli, show
 from claimsight import folder as folders
 from claimsight.client import DEFAULT_URL, LONGEST_WAIT_S, Claimsight
+from claimsight.diagnosis import Check
 from claimsight.errors import ClaimsightError
 from claimsight.models import Claim, Job
+from claimsight.options import Key, Url
 
 app = typer.Typer(
     help="Vehicle damage on claim photos: what, where, on which part, how sure, and whether a person should look.",
@@ -24,9 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+app.add_typer(packs_cli.app, name="packs", no_args_is_help=True)
 
-Url = Annotated[str, typer.Option("--url", envvar="CLAIMSIGHT_URL", help="where the gateway is")]
-Key = Annotated[str | None, typer.Option("--key", envvar="CLAIMSIGHT_API_KEY", help="API key, where one is needed")]
 Photos = Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="of one claim")]
 
 
@@ -117,13 +120,27 @@ def jobs(
 
 
 @app.command()
-def doctor(*, url: Url = DEFAULT_URL, key: Key = None) -> None:
-    """Check the gateway and everything behind it; status 1 where something is wrong, with what to do."""
-    with Claimsight(url, key, patience_s=0) as client:
-        checks = diagnosis.examine(client)
-    for check in checks:
-        console.print(f"[{'green]ok  ' if check.ok else 'red]FAIL'}[/] {escape(check.what)}: {escape(check.found)}")
-    if not all(check.ok for check in checks):
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="print the checks as JSON")] = False,
+    url: Annotated[str | None, typer.Option("--url", envvar="CLAIMSIGHT_URL", help="where a gateway should be")] = None,
+    key: Key = None,
+) -> None:
+    """Check this machine, the gateway and everything behind it; status 1 where something is wrong, with what to do."""
+    checks: list[Check] = []
+
+    def told(found: Iterable[Check]) -> None:
+        for check in found:
+            checks.append(check)
+            if not as_json:
+                console.print(show.check(check), soft_wrap=True)
+
+    told(hostchecks.examine())
+    with Claimsight(url or DEFAULT_URL, key, patience_s=0) as client:
+        told(diagnosis.examine(client, expected=url is not None))
+    if as_json:
+        print(json.dumps([asdict(check) for check in checks], indent=2))
+    if any(check.state == "fail" for check in checks):
         raise typer.Exit(1)
 
 

@@ -16,6 +16,7 @@ import httpx2
 from claimsight.batches import Batches
 from claimsight.errors import Unfinished
 from claimsight.models import Answer, Claim, Models, Photo, PhotoCheck
+from claimsight.packs import PackRoutes
 from claimsight.transport import Body, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -30,7 +31,8 @@ class Claimsight:
     """A client of one gateway; thread-safe, to be closed or used with `with`.
 
     Requests that are refused because the gateway is busy are sent again when it says so (`Retry-After`), for at most
-    `patience_s`; submissions carry an Idempotency-Key, so that a broken connection makes no second claim.
+    `patience_s`, as are those that find a gateway gone which had answered before; submissions carry an Idempotency-Key,
+    so that a broken connection makes no second claim.
     Every method raises Refused (a problem document came back) and Unreachable.
     """
 
@@ -47,6 +49,7 @@ class Claimsight:
         self._transport = Transport(url, key or os.environ.get("CLAIMSIGHT_API_KEY"), patience_s=patience_s, http=http)
         self.url = self._transport.url
         self.batches = Batches(self._transport)
+        self.packs = PackRoutes(self._transport)
 
     def submit(
         self,

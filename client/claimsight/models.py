@@ -151,3 +151,50 @@ class Models(Answer):
     segmenter: dict[str, Any]
     classifier: dict[str, Any]
     memory: dict[str, Any]
+
+
+class PackVersion(Answer):
+    """One version of a pack; `state` is `there` where it lies on the disk and is not loaded."""
+
+    version: str
+    state: str
+    detail: str = ""
+
+
+class ServicePacks(Answer):
+    """`active` answers claims; `candidate` sees a `share` of the finished ones, and its answers change nothing."""
+
+    active: str | None = None
+    previous: str | None = None
+    candidate: str | None = None
+    share: float = 0
+    versions: list[PackVersion] = []
+    detail: str | None = Field(None, description="Why the service cannot be asked")
+
+
+class Packs(Answer):
+    segmenter: ServicePacks
+    classifier: ServicePacks
+
+
+class Latency(Answer):
+    p50: float
+    p95: float
+    n: int
+
+
+class Comparison(Answer):
+    """Photos that two packs have both looked at."""
+
+    packs: str
+    claims: int
+    photos: int
+    errors: int
+    findings_active: int
+    findings_candidate: int
+    findings_both: int
+    agreement: float | None = None
+    same_title: float | None = None
+    same_route: float | None = None
+    active_ms: Latency | None = None
+    candidate_ms: Latency | None = None

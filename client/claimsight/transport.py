@@ -31,6 +31,7 @@ class Transport:
         self._patience_s = patience_s
         self._http = http or httpx2.Client(timeout=httpx2.Timeout(_BETWEEN_BYTES_S, connect=5))
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._answered = False
 
     def send(
         self,
@@ -59,10 +60,13 @@ class Transport:
                     headers={**self._headers, **(headers or {})},
                     **(body() if body else {}),
                 )
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                # Where nobody has answered yet, the address is wrong or nothing was started: waiting mends neither.
+                pause, last, again = backoff(attempt), _unreachable(self.url, error), self._answered
             except httpx2.TransportError as error:
-                pause, last = backoff(attempt), _unreachable(self.url, error)
-                again = repeatable or isinstance(error, httpx2.ConnectError)
+                pause, last, again = backoff(attempt), _unreachable(self.url, error), repeatable
             else:
+                self._answered = True
                 if not answer.is_error:
                     return answer
                 refused = refusal(answer)
