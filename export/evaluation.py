@@ -25,15 +25,23 @@ class Matches:
 
 def match(scores: Floats, iou: Floats, threshold: float = 0.5) -> Matches:
     """Greedy by score: each detection takes the unmatched truth of highest IoU >= threshold. `iou`: [n, m]."""
-    order = np.argsort(-scores, kind="stable")
-    free = np.ones(iou.shape[1], bool)
     hits = np.zeros(len(scores), bool)
-    for i in order:
+    for i, _ in match_pairs(scores, iou, threshold):
+        hits[i] = True
+    return Matches(scores, hits, iou.shape[1])
+
+
+def match_pairs(scores: Floats, iou: Floats, threshold: float = 0.5) -> list[tuple[int, int]]:
+    """The matches themselves: (detection, truth), best detection first."""
+    free = np.ones(iou.shape[1], bool)
+    pairs = []
+    for i in np.argsort(-scores, kind="stable"):
         candidates = np.where(free, iou[i], -1.0) if len(free) else np.zeros(0)
         if len(candidates) and candidates.max() >= threshold:
-            free[int(candidates.argmax())] = False
-            hits[i] = True
-    return Matches(scores, hits, iou.shape[1])
+            j = int(candidates.argmax())
+            free[j] = False
+            pairs.append((int(i), j))
+    return pairs
 
 
 def average_precision(photos: list[Matches]) -> float:

@@ -45,8 +45,8 @@ class Schedule:
         """How much of the run is done, in [0, 1]."""
         return min(1.0, self.seconds / 60 / self.minutes if self.minutes else step / self.steps)
 
-    def factor(self, step: int) -> float:
-        share = self.share(step)
+    def factor(self, share: float) -> float:
+        """What the learning rate is multiplied by when `share` of the run is done."""
         return min(1.0, share / self.warmup + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
 
 
@@ -136,6 +136,12 @@ def must_have_names(state: dict[str, Any], names: list[str] | None, path: Path) 
     raise ValueError(f"{path}: its label map is another one: entry {at} is {was} there and {now} here")
 
 
+def _filled(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an older run with the defaults of those that it did not know, also inside groups of settings."""
+    groups = {k: _filled(v, defaults[k]) for k, v in values.items() if isinstance(v, dict) and k in defaults}
+    return {**defaults, **values, **groups}
+
+
 class Checkpoint:
     """`folder/checkpoint.pt`: everything a run needs to go on, replaced atomically; `folder/log.jsonl`: its curve."""
 
@@ -172,7 +178,7 @@ class Checkpoint:
         if not self.path.exists():
             return 0, 0.0
         state = torch.load(self.path, map_location="cpu", weights_only=True)
-        before = {**self.defaults, **state["config"]}
+        before = _filled(state["config"], self.defaults)
         changed = [k for k, v in self.config.items() if before[k] != v and k not in _MAY_CHANGE]
         if changed:
             raise ValueError(

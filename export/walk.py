@@ -28,7 +28,7 @@ from export.statistics import bootstrap_mean
 from services.common.serving.modelpack import Pack, load_pack
 from services.common.vision.crops import cut_crops
 from services.common.vision.instances import DecodedInstance, decode_instances
-from services.common.vision.masks import overlap
+from services.common.vision.parts import LEAST_SHARE
 from services.common.vision.resample import resize
 from services.common.vision.vote import calibrated
 
@@ -63,13 +63,9 @@ def word_parts(labels: Labels, source_label: str) -> set[str]:
     return set()
 
 
-def place(damage: DecodedInstance, parts: list[DecodedInstance]) -> str | None:
-    """The part that covers most of the damage, or None."""
-    if not parts:
-        return None
-    shares = overlap(damage.mask[None], np.array([p.mask for p in parts]))[0] / damage.mask.sum()
-    best = int(shares.argmax())
-    return parts[best].label if shares[best] >= 0.1 else None
+def part_of(damage: DecodedInstance) -> str | None:
+    """The part that serving would name, or None."""
+    return next((name for name, share in damage.on if share >= LEAST_SHARE), None)
 
 
 def walk(segment: Pack, classify: Pack, photos: list[tuple[Truth, Photo]], labels: Labels) -> Tally:
@@ -82,7 +78,7 @@ def walk(segment: Pack, classify: Pack, photos: list[tuple[Truth, Photo]], label
             continue
         outputs = predict(resize(truth.pixels, seg.input.height, seg.input.width))
         found = decode_instances(outputs, vocabulary=seg.vocabulary, supported=seg.supported, thresholds=seg.thresholds)
-        damages, parts = [f for f in found if f.kind == "damage"], [f for f in found if f.kind == "part"]
+        damages = [f for f in found if f.kind == "damage"]
         opinions: NDArray[np.float64] = np.zeros((0, len(names)))
         if damages:
             boxes = [d.box for d in damages]
@@ -105,7 +101,7 @@ def walk(segment: Pack, classify: Pack, photos: list[tuple[Truth, Photo]], label
                 tally.add("of these, segmenter's name right", agreed, photo.id)
                 allowed = word_parts(labels, annotation.source_label)
                 if allowed:
-                    tally.add("of these, part right (source words)", place(damages[best], parts) in allowed, photo.id)
+                    tally.add("of these, part right (source words)", part_of(damages[best]) in allowed, photo.id)
             tally.add("labelled damages found with the right class", right, photo.id)
     return tally
 

@@ -10,23 +10,33 @@ from export.evaluation import Matches
 Floats = NDArray[np.float64]
 
 
-def fit_scores(photos: list[Matches], rounds: int = 50) -> tuple[float, float]:
+def logistic(x: Floats, target: Floats, *, ridge: float = 0.0, rounds: int = 50) -> Floats:
+    """Weights [k] of a logistic regression of `target` [n] in [0, 1] on `x` [n, k], by Newton steps.
+
+    `ridge` holds all weights but the last column's (a constant, by convention) near zero.
+    """
+    w = np.zeros(x.shape[1])
+    held = np.diag([ridge] * (x.shape[1] - 1) + [0.0])
+    for _ in range(rounds):
+        p = 1 / (1 + np.exp(-(x @ w).clip(-50, 50)))
+        gradient = x.T @ (p - target) + held @ w
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + held + 1e-6 * np.eye(len(w))
+        w -= np.linalg.solve(hessian, gradient)
+    return w
+
+
+def fit_scores(photos: list[Matches]) -> tuple[float, float]:
     """Platt scaling (scale, shift) of the score's logit so that it reads as "a true instance at IoU 0.5".
 
-    Newton steps on the logistic loss, with Platt's smoothed targets against separation.
+    With Platt's smoothed targets against separation.
     """
     score = np.clip(np.concatenate([p.scores for p in photos]), 1e-6, 1 - 1e-6)
     hits = np.concatenate([p.hits for p in photos])
     x = np.stack([np.log(score / (1 - score)), np.ones_like(score)], 1)
     good, bad = hits.sum(), (~hits).sum()
     target = np.where(hits, (good + 1) / (good + 2), 1 / (bad + 2))
-    w = np.array([1.0, 0.0])
-    for _ in range(rounds):
-        p = 1 / (1 + np.exp(-(x @ w)))
-        gradient = x.T @ (p - target)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
-        w -= np.linalg.solve(hessian, gradient)
-    return float(w[0]), float(w[1])
+    scale, shift = logistic(x, target)
+    return float(scale), float(shift)
 
 
 def best_threshold(photos: list[Matches]) -> tuple[float, float, float, float]:

@@ -19,6 +19,8 @@ from export.albert.losses import Batch
 from export.labels import Labels
 
 MASK_SIDE = 320  # masks are stored at this side: finer than the stride-4 grid of a 512-pixel photo they are sampled to
+FARTHEST, CLOSEST = 0.6, 2.2  # zooms that a photo is drawn between
+CLOSEST_PARTS = 4.0  # of a photo with part masks: those show whole cars, and claims show a panel
 
 
 @dataclass
@@ -92,10 +94,11 @@ class Photos:
     def batch(self, index: list[int], size: int, rng: torch.Generator, *, augment: bool) -> Batch:
         """Photos `index`, cut to `size`; every random choice comes from `rng` (a CPU generator)."""
         b, side = len(index), size // 4
-        theta, flip = affine(b, rng, augment=augment)
+        rows = torch.tensor(index, device=self.device)
+        closest = torch.where(self.has_parts[rows], CLOSEST_PARTS, CLOSEST).cpu()
+        theta, flip = affine(b, rng, augment=augment, closest=closest)
         theta = theta.to(self.device)
         grid = F.affine_grid(theta, [b, 1, size, size], align_corners=False)
-        rows = torch.tensor(index, device=self.device)
         x = self.pixels[rows].permute(0, 3, 1, 2).float()
         x = F.grid_sample(x - 124, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + 124
         if augment:
@@ -129,11 +132,14 @@ class Photos:
         )
 
 
-def affine(count: int, rng: torch.Generator, *, augment: bool) -> tuple[Tensor, Tensor]:
+def affine(
+    count: int, rng: torch.Generator, *, augment: bool, closest: Tensor | float = CLOSEST
+) -> tuple[Tensor, Tensor]:
     """Output-to-input affine [count, 2, 3] in [-1, 1] coordinates, and whether each photo is flipped.
 
-    Scale jitter 0.6 to 2.2 (large-scale jitter), aspect jitter 3:4 to 4:3 (the labelled photos were stretched from 4:3
-    to squares), rotation to 10 degrees, shift within the photo, horizontal flip. Never a vertical flip.
+    Scale jitter 0.6 to `closest` ([count] or one for all; large-scale jitter), aspect jitter 3:4 to 4:3 (the labelled
+    photos were stretched from 4:3 to squares), rotation to 10 degrees, shift within the photo, horizontal flip. Never a
+    vertical flip.
     """
 
     def uniform(low: float, high: float) -> Tensor:
@@ -142,7 +148,7 @@ def affine(count: int, rng: torch.Generator, *, augment: bool) -> tuple[Tensor, 
     if not augment:
         theta = torch.eye(2, 3).expand(count, 2, 3).clone()
         return theta, torch.zeros(count, dtype=torch.bool)
-    zoom = torch.exp(uniform(log(0.6), log(2.2)))
+    zoom = FARTHEST * (closest / FARTHEST) ** torch.rand(count, generator=rng)
     aspect = torch.exp(uniform(log(0.75), log(4 / 3)) / 2)
     angle = uniform(-0.17, 0.17)
     flip = torch.rand(count, generator=rng) < 0.5

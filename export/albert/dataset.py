@@ -96,7 +96,8 @@ def truths(data: Path, split: str, labels: Labels, *, aspect: float | None = Non
     for photo in damage.outlined().photos if damage else ():
         pixels = _restretched(open_pixels(photo), aspect)
         found = [(damage_names[a.category], photo.mask(a, MASK_SIDE, MASK_SIDE)) for a in photo.annotations]
-        yield Truth(pixels, found, None, photo.negative == "undamaged_car"), photo
+        primer = photo.negative == "primer_repair_patch" and not found
+        yield Truth(pixels, found, None, photo.negative == "undamaged_car", primer), photo
     for photo in parts.photos if parts else ():
         outlined = all(a.has_mask for a in photo.annotations)
         yield Truth(open_pixels(photo), [], _part_truths(photo, part_names, labels) if outlined else None, True), photo

@@ -34,16 +34,22 @@ class Truth:
     damages: list[tuple[str, Bools]]  # served damage name, mask
     parts: list[tuple[str, Bools]] | None = None  # served part name, mask
     undamaged: bool = False
+    primer: bool = False  # a sanded or primed panel: no damage, and easily taken for one
+
+
+Watch = Callable[[Truth, list[DecodedInstance], int], None]
 
 
 @dataclass
 class Scores:
-    """Matches by name; `false_alarms` are the scores of all damages found on undamaged cars, photo by photo."""
+    """Matches by name. `false_alarms`: the scores of all damages found on undamaged cars, photo by photo; `primer`: on
+    photos of primer patches."""
 
     agnostic: list[Matches] = field(default_factory=list)
     damages: dict[str, list[Matches]] = field(default_factory=dict)
     parts: dict[str, list[Matches]] = field(default_factory=dict)
     false_alarms: list[NDArray[np.float64]] = field(default_factory=list)
+    primer: list[NDArray[np.float64]] = field(default_factory=list)
 
     def table(self, listed: float) -> dict[str, tuple[float, int, tuple[float, float] | None]]:
         """name -> (value, n, 95 % interval): n is instances for AP, photos for false alarms.
@@ -61,6 +67,8 @@ class Scores:
             for name, photos in self.parts.items():
                 rows[f"part mask AP50: {name}"] = _row(photos)
             rows["part mask mAP50 over classes"] = _mean(self.parts)
+        if self.primer:
+            rows["false damages per photo of a primer patch, as listed"] = _alarms(self.primer, listed)
         if self.false_alarms and self.agnostic:
             rows["false damages per undamaged photo, as listed"] = _alarms(self.false_alarms, listed)
             at = score_at_recall(self.agnostic, 0.6)
@@ -112,8 +120,12 @@ def evaluate(
     vocabulary: Vocabulary,
     supported: Mapping[str, list[str]],
     thresholds: Mapping[str, float],
+    watch: Watch | None = None,
 ) -> Scores:
-    """Run `predict` on every photo (stretched to `size`) and match what `decode_instances` makes of it."""
+    """Run `predict` on every photo (stretched to `size`) and match what `decode_instances` makes of it.
+
+    `watch` is shown each photo too, with what was found at the lowest thresholds and the side of the masks' grid.
+    """
     scores = Scores(
         damages={n: [] for n in supported["damages"]},
         parts={n: [] for n in [*supported["parts"], *supported["coarse"]]},
@@ -125,7 +137,11 @@ def evaluate(
         )
         grid = 2 * outputs["mask_logits"].shape[1]
         damages = [f for f in found if f.kind == "damage"]
-        if truth.undamaged:
+        if watch is not None:
+            watch(truth, found, grid)
+        if truth.primer:
+            scores.primer.append(np.array([f.score for f in damages], np.float64))
+        elif truth.undamaged:
             scores.false_alarms.append(np.array([f.score for f in damages], np.float64))
         elif truth.damages:
             _match_damages(scores, damages, truth, grid)
@@ -151,13 +167,15 @@ def real_fake_scores(
         )
         damages = [f for f in found if f.kind == "damage"]
         grid = 2 * outputs["mask_logits"].shape[1]
-        iou = mask_iou(_stack([_fit(m, grid) for _, m in truth.damages], grid), _stack([f.mask for f in damages], grid))
+        iou = mask_iou(
+            stacked([fit(m, grid) for _, m in truth.damages], grid), stacked([f.mask for f in damages], grid)
+        )
         values += [damages[int(row.argmax())].fake_score for row in iou if len(row) and row.max() >= 0.3]
     return np.array(values)
 
 
 def _match_damages(scores: Scores, found: list[DecodedInstance], truth: Truth, grid: int) -> None:
-    iou = mask_iou(_stack([f.mask for f in found], grid), _stack([_fit(m, grid) for _, m in truth.damages], grid))
+    iou = mask_iou(stacked([f.mask for f in found], grid), stacked([fit(m, grid) for _, m in truth.damages], grid))
     value = np.array([f.score for f in found], np.float64)
     scores.agnostic.append(match(value, iou))
     for name, photos in scores.damages.items():
@@ -169,16 +187,17 @@ def _match_damages(scores: Scores, found: list[DecodedInstance], truth: Truth, g
 def _match_parts(scores: Scores, found: list[DecodedInstance], truth: list[tuple[str, Bools]], grid: int) -> None:
     for name, photos in scores.parts.items():
         ours = [f for f in found if f.label == name]
-        theirs = [_fit(m, grid) for label, m in truth if label == name]
-        iou = mask_iou(_stack([f.mask for f in ours], grid), _stack(theirs, grid))
+        theirs = [fit(m, grid) for label, m in truth if label == name]
+        iou = mask_iou(stacked([f.mask for f in ours], grid), stacked(theirs, grid))
         photos.append(match(np.array([f.score for f in ours], np.float64), iou))
 
 
-def _stack(masks: list[Bools], grid: int) -> Bools:
+def stacked(masks: list[Bools], grid: int) -> Bools:
+    """bool [n, grid, grid], also for no masks."""
     return np.array(masks, bool).reshape(-1, grid, grid)
 
 
-def _fit(mask: Bools, grid: int) -> Bools:
+def fit(mask: Bools, grid: int) -> Bools:
     """A truth mask on the output grid: a cell is inside when most of it is."""
     picture = np.repeat(np.asarray(mask, np.uint8)[..., None] * 255, 3, 2)
     small = resize(picture, grid, grid)[..., 0]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from export.albert.model import Albert, Encoded, Queries
@@ -91,6 +92,24 @@ def assign(batch: Batch, side: int, top: int = 3) -> tuple[Tensor, Tensor]:
     return instance[chosen], token[chosen]
 
 
+@torch.no_grad()
+def matched(model: Albert, encoded: Encoded, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Learned queries that answer for each instance, one to one at least cost (DETR): (instance [A], query [A])."""
+    everyone = model.centres(encoded.tokens.device, encoded.candidates.dtype).expand(len(batch.photos), -1, -1)
+    queries = model.query(encoded.candidates, everyone)
+    masks = model.masks(model.mask_features(encoded.pyramid), queries).float().sigmoid().flatten(2)
+    pairs: list[tuple[int, int]] = []
+    for photo in range(len(batch.photos)):
+        rows = (batch.owner == photo).nonzero()[:, 0]
+        truth = batch.masks[rows].flatten(1)  # [k, hh]
+        apart = 1 - 2 * masks[photo] @ truth.T / (masks[photo].sum(1)[:, None] + truth.sum(1)[None]).clamp(min=1)
+        unsure = -queries.objectness[photo].float().sigmoid()[:, None]
+        query, instance = linear_sum_assignment((2 * apart + unsure).cpu().numpy())
+        pairs += [(int(rows[i]), int(q)) for q, i in zip(query, instance, strict=True)]
+    index = torch.tensor(pairs, dtype=torch.long, device=batch.masks.device).reshape(-1, 2)
+    return index[:, 0], index[:, 1]
+
+
 def part_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy and Dice of part masks where parts are annotated; coarse labels train the sum of their members.
 
@@ -125,9 +144,9 @@ def _own_masks(model: Albert, features: Tensor, queries: Queries, owner: Tensor)
 
 def _quality_loss(model: Albert, encoded: Encoded, batch: Batch, objectness: Tensor, count: int = 16) -> Tensor:
     """Binary cross-entropy of predicted to true mask IoU over the queries that would be listed, good and bad alike."""
-    b, t, d = encoded.tokens.shape
+    b, t, d = encoded.candidates.shape
     index = objectness.topk(min(count, t), dim=1).indices  # [B, count]
-    tokens = encoded.tokens.gather(1, index[..., None].expand(-1, -1, d))
+    tokens = encoded.candidates.gather(1, index[..., None].expand(-1, -1, d))
     with torch.no_grad():
         centres = model.centres(tokens.device, tokens.dtype)[index.reshape(-1)].reshape(*index.shape, 2)
         masks = model.masks(model.mask_features(encoded.pyramid), model.query(tokens, centres)).float()
@@ -148,17 +167,17 @@ def _best_iou(found: Tensor, truth: Tensor) -> Tensor:
 
 def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> dict[str, Tensor]:
     """Weighted loss terms by name; their sum is eq. 8 plus the auxiliary map of eq. 13."""
-    b, t, _ = encoded.tokens.shape
-    side = int(t**0.5)
+    b, t, _ = encoded.candidates.shape
+    side = int(encoded.tokens.shape[1] ** 0.5)
     device = encoded.tokens.device
-    instance, token = assign(batch, side)
+    instance, token = assign(batch, side) if model.learned is None else matched(model, encoded, batch)
     centres = model.centres(device, torch.float32)
     owner = batch.owner[instance]
-    quality = model.quality(encoded.tokens).float()  # [B, T, 2]
+    quality = model.quality(encoded.candidates).float()  # [B, C, 1]
     out: dict[str, Tensor] = {}
     objectness = torch.zeros(b, t, device=device)
     if len(instance):
-        tokens = encoded.tokens[owner, token]  # [A, d]
+        tokens = encoded.candidates[owner, token]  # [A, d]
         queries = model.query(tokens[:, None], centres[token][:, None].to(tokens.dtype))
         queries = Queries(**{k: v.float() for k, v in vars(queries).items()})
         features = model.mask_features(encoded.pyramid).float()
@@ -194,4 +213,8 @@ def losses(model: Albert, encoded: Encoded, batch: Batch, weights: Weights) -> d
     shape = dice_loss(heat, anywhere) * (anywhere.sum((1, 2)) > 0)
     count = batch.has_damages.sum().clamp(min=1)
     out["damaged"] = weights.damaged * ((pixel + 0.5 * shape) * batch.has_damages).sum() / count  # eq. 13
+    if encoded.focus is not None:  # a token is worth a look when any of its cells is damaged
+        cells = F.adaptive_max_pool2d(anywhere[:, None], side).flatten(1)
+        missed = F.binary_cross_entropy_with_logits(encoded.focus.float(), cells, reduction="none").mean(1)
+        out["focus"] = weights.damaged * (missed * batch.has_damages).sum() / count
     return out

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from export.albert.blocks import EncoderBlock
+from export.albert.patches import PatchStem
 from export.efficientnet_lite import MEAN, SCALE, EfficientNetLite
 
 
@@ -26,60 +28,22 @@ class Preset:
 
     name: str = "tiny"
     size: int = 384  # S, pixels
-    stem: str = "lite2"
+    stem: str = "lite2"  # or "lite0"; "patch" is ViT's linear patches
+    block: str = "standard"  # or "paper": eq. 2 as printed
+    query: str = "dense"  # or "learned": N learned queries, matched one to one, for sets of many thousand photos
     width: int = 192  # d
     depth: int = 4  # encoder blocks
     part_depth: int = 2  # the last blocks see the part queries too
+    focus: int = 0  # tokens that the last block updates (SLICK, eq. 22), those most likely damaged; 0: all
     heads: int = 3  # 64 channels each: half the softmax of six, which is what attention costs on a CPU
     mask_channels: int = 32  # m, damage masks
     part_channels: int = 64  # m, part masks
     pyramid: int = 64  # channels of the stride-4 map
-    queries: int = 100  # N, kept by objectness
+    queries: int = 100  # N: kept by objectness, or learned
     damages: int = 26
     fakes: int = 7
     parts: int = 61
     drop_path: float = 0.1
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention (eq. 12) over [B, T, d]."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, t, d = x.shape
-        q, k, v = (
-            self.qkv(x).reshape(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        )  # each [B, H, T, d/H]
-        y = F.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.proj(y.transpose(1, 2).reshape(b, t, d))
-        return out
-
-
-class EncoderBlock(nn.Module):
-    """Pre-norm transformer block. paper (eq. 2) drops the identity residual; here: the standard block, which trains."""
-
-    def __init__(self, width: int, heads: int, drop: float) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.scale1, self.scale2 = nn.Parameter(torch.full((width,), 0.1)), nn.Parameter(torch.full((width,), 0.1))
-        self.drop = drop
-
-    def _branch(self, y: Tensor) -> Tensor:
-        if not self.training or self.drop == 0:
-            return y
-        keep = (torch.rand(y.shape[0], 1, 1, device=y.device) > self.drop).to(y.dtype)
-        return y * keep / (1 - self.drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._branch(self.scale1 * self.attn(self.norm1(x)))
-        return x + self._branch(self.scale2 * self.mlp(self.norm2(x)))
 
 
 class ConvNorm(nn.Sequential):
@@ -98,9 +62,11 @@ class Encoded:
     """What the encoder leaves: tokens, part queries and the stride-4 map."""
 
     tokens: Tensor  # [B, T, d]
+    candidates: Tensor  # [B, C, d]: what queries are chosen from: the tokens, or the learned queries
     part_queries: Tensor  # [B, 1 + P, d]
     coarse: Tensor  # [B, c, h/2, h/2]: stride 8, for parts
     pyramid: Tensor  # [B, c, h, h]: stride 4, for damages
+    focus: Tensor | None = None  # [B, T] logits: where the last block was to look
 
 
 @dataclass
@@ -121,14 +87,21 @@ class Albert(nn.Module):
         super().__init__()
         p = self.preset = preset
         d, side = p.width, p.size // 16
-        self.stem = EfficientNetLite(p.stem)
-        c4, c8, c16, c32 = self.stem.channels[1:]
-        self.embed16, self.embed32 = nn.Conv2d(c16, d, 1), nn.Conv2d(c32, d, 1)
+        for key, known in (("block", ("standard", "paper")), ("query", ("dense", "learned"))):
+            if getattr(p, key) not in known:
+                raise ValueError(f"preset {p.name}: {key} is {getattr(p, key)!r}; choose one of {known}")
+        self.stem = PatchStem(d) if p.stem == "patch" else EfficientNetLite(p.stem)
+        c4, c8, c16, *c32 = self.stem.channels[1:]
+        self.embed16 = nn.Identity() if p.stem == "patch" else nn.Conv2d(c16, d, 1)
+        self.embed32 = nn.Conv2d(c32[0], d, 1) if c32 else None
         self.position = nn.Parameter(torch.zeros(1, side * side, d))  # Epos (eq. 1, 11)
         self.part_tokens = nn.Parameter(torch.randn(1, 1 + p.parts, d) * 0.02)
         drops = torch.linspace(0, p.drop_path, p.depth).tolist()
-        self.blocks = nn.ModuleList(EncoderBlock(d, p.heads, drop) for drop in drops)
+        self.learned = nn.Parameter(torch.randn(1, p.queries, d) * 0.02) if p.query == "learned" else None
+        parallel = p.block == "paper"
+        self.blocks = nn.ModuleList(EncoderBlock(d, p.heads, drop, parallel=parallel) for drop in drops)
         self.norm = nn.LayerNorm(d)
+        self.focus = nn.Linear(d, 1) if p.focus else None  # eq. 22: P(damaged | prior) of a token
         c = p.pyramid
         self.lateral4, self.lateral8, self.lateral16 = nn.Conv2d(c4, c, 1), nn.Conv2d(c8, c, 1), nn.Conv2d(d, c, 1)
         self.smooth8, self.smooth4 = ConvNorm(c, c), ConvNorm(c, c)
@@ -148,29 +121,46 @@ class Albert(nn.Module):
     def encode(self, photo: Tensor) -> Encoded:
         """Shared by all three domains (eq. 9). `photo`: uint8 [B, S, S, 3]."""
         x = (photo.permute(0, 3, 1, 2).to(self.position.dtype) - MEAN) / SCALE
-        f4, f8, f16, f32 = self.stem.features(x)
-        g = self.embed16(f16) + F.interpolate(self.embed32(f32), scale_factor=2.0, mode="nearest")  # [B, d, S/16, S/16]
+        f4, f8, f16, *f32 = self.stem.features(x)
+        g = self.embed16(f16)  # [B, d, S/16, S/16]
+        if self.embed32 is not None:
+            g = g + F.interpolate(self.embed32(f32[0]), scale_factor=2.0, mode="nearest")
         side = g.shape[-1]
         z = g.flatten(2).transpose(1, 2) + self.position  # [B, T, d]
-        count = z.shape[1]
+        count, last = z.shape[1], len(self.blocks) - 1
+        likely, kept = None, None
         for i, block in enumerate(self.blocks):
-            if (
-                i == len(self.blocks) - self.preset.part_depth
-            ):  # part queries join the last blocks (encoder-only, as EoMT)
-                z = torch.cat([z, self.part_tokens.expand(z.shape[0], -1, -1)], 1)
-            z = block(z)
+            if i == len(self.blocks) - self.preset.part_depth:  # part queries join the last blocks (as EoMT's)
+                joined = [self.part_tokens] if self.learned is None else [self.part_tokens, self.learned]
+                z = torch.cat([z, *(queries.expand(z.shape[0], -1, -1) for queries in joined)], 1)
+            if i == last and self.focus is not None:
+                likely = self.focus(z[:, :count])[..., 0]
+                kept = self._kept(likely, z.shape[1] - count)
+            z = block(z, kept)
         z = self.norm(z)
-        tokens, part_queries = z[:, :count], z[:, count:]
+        tokens, part_queries = z[:, :count], z[:, count : count + self.part_tokens.shape[1]]
+        candidates = tokens if self.learned is None else z[:, -self.preset.queries :]
         t16 = tokens.transpose(1, 2).reshape(-1, self.preset.width, side, side)
         y = self.smooth8(F.interpolate(self.lateral16(t16), scale_factor=2.0, mode="bilinear") + self.lateral8(f8))
         x = self.smooth4(F.interpolate(y, scale_factor=2.0, mode="bilinear") + self.lateral4(f4))
-        return Encoded(tokens, part_queries, y, x)
+        return Encoded(tokens, candidates, part_queries, y, x, likely)
+
+    def _kept(self, likely: Tensor, rest: int) -> Tensor:
+        """Rows that the last block updates [B, k + rest]: the k likeliest of the tokens [B, T], every other query.
+
+        A fixed number instead of eq. 22's threshold: it keeps the graph static.
+        """
+        count = likely.shape[1]
+        tokens = likely.topk(min(self.preset.focus, count), dim=1).indices
+        queries = torch.arange(count, count + rest, device=likely.device).expand(likely.shape[0], -1)
+        return torch.cat([tokens, queries], 1)
 
     def query(self, tokens: Tensor, centres: Tensor) -> Queries:
-        """Heads on queries [B, N, d] whose token centres are [B, N, 2] in [0, 1] (x, y)."""
+        """Heads on queries [B, N, d] that stand at [B, N, 2] in [0, 1] (x, y)."""
         quality, names, filters = self.quality(tokens), self.classify(tokens), self.filters(tokens)
         m, nd = self.preset.mask_channels, self.preset.damages
-        centre = centres + 0.25 * torch.tanh(filters[..., m + 1 : m + 3])
+        reach = 0.25 if self.learned is None else 0.5  # a learned query stands in the middle and must reach every edge
+        centre = centres + reach * torch.tanh(filters[..., m + 1 : m + 3])
         sigma = filters[..., m + 3 : m + 5].clamp(-3.0, 3.0) - 1.5
         return Queries(
             objectness=quality[..., 0],
@@ -215,7 +205,9 @@ class Albert(nn.Module):
         return logits.reshape(b, -1, h, w)
 
     def centres(self, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """Token centres [T, 2] as (x, y) in [0, 1]."""
+        """Where candidates stand, [C, 2] as (x, y) in [0, 1]: a token at its centre, a learned query in the middle."""
+        if self.learned is not None:
+            return torch.full((self.preset.queries, 2), 0.5, device=device, dtype=dtype)
         side = self.preset.size // 16
         line = (torch.arange(side, device=device, dtype=dtype) + 0.5) / side
         y, x = torch.meshgrid(line, line, indexing="ij")
@@ -224,11 +216,11 @@ class Albert(nn.Module):
     def forward(self, photo: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The seven outputs of OUTPUTS, as docs/architecture.md describes them."""
         encoded = self.encode(photo)
-        objectness = self.quality(encoded.tokens)[..., 0]  # [B, T]
+        objectness = self.quality(encoded.candidates)[..., 0]  # [B, T]
         index = objectness.topk(self.preset.queries, dim=1).indices  # [B, N]
         d = self.preset.width
-        tokens = encoded.tokens.gather(1, index[..., None].expand(-1, -1, d))
-        centres = self.centres(photo.device, encoded.tokens.dtype)[index.reshape(-1)].reshape(*index.shape, 2)
+        tokens = encoded.candidates.gather(1, index[..., None].expand(-1, -1, d))
+        centres = self.centres(photo.device, encoded.candidates.dtype)[index.reshape(-1)].reshape(*index.shape, 2)
         queries = self.query(tokens, centres)
         masks = self.masks(self.mask_features(encoded.pyramid), queries)
         return (

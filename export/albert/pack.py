@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.numpy import save
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from export.albert.calibrate import best_threshold, fake_threshold, fit_scores
@@ -23,9 +22,9 @@ from export.albert.dataset import supported_names, truths
 from export.albert.evaluate import Scores, Truth, evaluate, real_fake_scores
 from export.albert.fakes import fake_metrics
 from export.albert.model import OUTPUTS, Albert
+from export.albert.ranking import fit_ranking
 from export.albert.report import markdown, measure, predictor
-from export.albert.train import Config
-from export.config import build
+from export.albert.runs import load_run
 from export.convert.to_onnx import run, to_onnx
 from export.evaluation import average_precision
 from export.labels import Labels, load_labels
@@ -40,25 +39,10 @@ NOTES = (
 )
 
 
+_MAPS, _THIN = ("mask_logits", "part_logits", "damaged_logits"), 4  # golden maps keep every fourth row and column
+
 # Labels are drawn around damages, so a mask may have to reach a little beyond where the model is sure.
 _DECODINGS = [{"mask": mask, "nms_iou": iou} for mask in (-0.5, 0.0) for iou in (0.3, 0.5)]
-
-
-def load_run(folder: Path, size: int | None = None) -> tuple[Albert, Config]:
-    """The averaged model of a run, for photos of `size` (positions are interpolated bicubically)."""
-    state = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    config = build(Config, state["config"], str(folder / "checkpoint.pt"))
-    weights: dict[str, Tensor] = state["averaged"]
-    preset = config.preset
-    if size and size != preset.size:
-        side = preset.size // 16
-        grid = weights["position"].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        grid = F.interpolate(grid, (size // 16, size // 16), mode="bicubic", align_corners=False)
-        weights["position"] = grid.permute(0, 2, 3, 1).reshape(1, -1, preset.width)
-        preset = build(type(preset), {**vars(preset), "size": size}, "--size")
-    model = Albert(preset)
-    model.load_state_dict(weights)
-    return model.eval(), config
 
 
 def graph_and_golden(model: Albert, seed: int = 0) -> tuple[bytes, bytes]:
@@ -70,16 +54,17 @@ def graph_and_golden(model: Albert, seed: int = 0) -> tuple[bytes, bytes]:
     photos = smooth.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     graph = to_onnx(model, photos, "photo", OUTPUTS, tolerance=5e-3)
     outputs = run(graph, {"photo": photos[:1].numpy()})
-    return graph, save({"photo": photos[:1].numpy(), **dict(zip(OUTPUTS, outputs, strict=True))})
+    golden = {n: o[..., ::_THIN, ::_THIN] if n in _MAPS else o for n, o in zip(OUTPUTS, outputs, strict=True)}
+    return graph, save({n: np.ascontiguousarray(o) for n, o in {"photo": photos[:1].numpy(), **golden}.items()})
 
 
 def base_manifest(
-    model: Albert, labels: Labels, version: str, data: Path, *, all_licences: bool, fakes: bool
+    model: Albert, labels: Labels, version: str, data: Path, *, name: str, all_licences: bool, fakes: bool
 ) -> Manifest:
     digest = hashlib.sha256(b"".join(v.numpy().tobytes() for v in model.stem.state_dict().values()))
     side = model.preset.size
     return Manifest(
-        name="albert",
+        name=name,
         version=version,
         task="segment",
         created=date.today().isoformat(),
@@ -110,22 +95,22 @@ def thresholds(scores: Scores, agnostic_scale: tuple[float, float]) -> dict[str,
     }
 
 
-def best_decoding(pack: Pack, photos: list[Truth]) -> tuple[dict[str, float], Scores]:
-    """The mask threshold and NMS overlap of highest class-agnostic AP50 on validation photos, and their scores."""
-    predict, tried = predictor(pack), []
-    for decoding in tqdm(_DECODINGS, desc="decoding", unit="try"):
-        manifest = pack.manifest
-        scores = evaluate(
-            predict,
-            photos,
-            size=manifest.input.height,
-            vocabulary=manifest.vocabulary,
-            supported=manifest.supported,
-            thresholds=decoding,
-        )
-        tried.append((average_precision(scores.agnostic), decoding, scores))
-    _, decoding, scores = max(tried, key=lambda entry: entry[0])
-    return decoding, scores
+def best_decoding(pack: Pack, photos: list[Truth]) -> dict[str, float]:
+    """The mask threshold and NMS overlap of highest class-agnostic AP50 on validation photos."""
+    tried = tqdm(_DECODINGS, desc="decoding", unit="try")
+    return max(tried, key=lambda decoding: average_precision(_scores(pack, photos, decoding).agnostic))
+
+
+def _scores(pack: Pack, photos: list[Truth], decoding: dict[str, float]) -> Scores:
+    manifest = pack.manifest
+    return evaluate(
+        predictor(pack),
+        photos,
+        size=manifest.input.height,
+        vocabulary=manifest.vocabulary,
+        supported=manifest.supported,
+        thresholds=decoding,
+    )
 
 
 def main() -> None:
@@ -133,6 +118,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("models"))
+    parser.add_argument("--name", default="albert", help="of the pack and its folder: slick for a student")
     parser.add_argument("--version", default="1")
     parser.add_argument(
         "--size", type=int, help="serve photos at this side instead of the training size (multiple of 32)"
@@ -143,17 +129,20 @@ def main() -> None:
     labels = load_labels()
     model, config = load_run(args.run, args.size)
     manifest = base_manifest(
-        model, labels, args.version, args.data, all_licences=args.all_licences, fakes=config.fakes > 0
+        model, labels, args.version, args.data, name=args.name, all_licences=args.all_licences, fakes=config.fakes > 0
     )
     graph, golden = graph_and_golden(model)
-    place = args.out / "albert" / args.version
+    place = args.out / args.name / args.version
     pack = write_pack(place, manifest, {"fp32": graph, "golden": golden})
     photos = [truth for truth, _ in truths(args.data, "val", labels)]
-    decoding, validation = best_decoding(pack, photos)
+    decoding = best_decoding(pack, photos)
+    shown = tqdm(photos, desc="ranking", unit="photo", mininterval=5)
+    decoding = decoding | fit_ranking(predictor(pack), shown, pack.manifest, decoding)
+    validation = _scores(pack, photos, decoding)
     fake = fake_threshold(real_fake_scores(predictor(pack), photos, pack.manifest, decoding)) if config.fakes else 1.0
     chosen = decoding | thresholds(validation, fit_scores(validation.agnostic)) | {"fake": fake}
     pack = write_pack(place, manifest.model_copy(update={"thresholds": chosen}), {"fp32": graph, "golden": golden})
-    measured = measure(pack, args.data, args.split)
+    measured = measure(pack, args.data, args.split).metrics
     measured += fake_metrics(pack, args.data, args.split) if config.fakes else []
     complete = pack.manifest.model_copy(update={"metrics": measured})
     print(markdown(write_pack(place, complete, {"fp32": graph, "golden": golden}), args.split))

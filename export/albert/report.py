@@ -1,13 +1,14 @@
-"""Measure a segment pack: `python -m export.albert.report --pack models/albert --data ../data`.
+"""Everything about a segment pack on one page: `python -m export.albert.report --pack models/albert --data ../data`.
 
-Runs the pack's own ONNX file through the serving code and prints (and writes with --out) one
-Markdown page with intervals.
+Runs the pack's own ONNX file through the serving code. The page is HTML; pictures of the best and the worst photos lie
+in a folder beside it, never in the repository.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -15,13 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from export.albert import sections
 from export.albert.dataset import truths
 from export.albert.evaluate import Predict, Scores, Truth, evaluate
 from export.albert.model import OUTPUTS
+from export.albert.study import Study
 from export.convert.to_onnx import session
 from export.data.coco import Photo, clean_licence
 from export.labels import load_labels
+from export.page import Page
+from export.training import commands_error
 from services.common.serving.modelpack import Metric, Pack, load_pack
+
+_CASES = 8  # of the best photos and of the worst
 
 
 def predictor(pack: Pack, variant: str = "fp32", threads: int = 0) -> Predict:
@@ -37,7 +44,7 @@ def predictor(pack: Pack, variant: str = "fp32", threads: int = 0) -> Predict:
     return predict
 
 
-def _scores(pack: Pack, photos: Iterable[Truth], what: str) -> Scores:
+def _scores(pack: Pack, photos: Iterable[Truth], what: str, watch: Study | None = None) -> Scores:
     manifest = pack.manifest
     return evaluate(
         predictor(pack),
@@ -46,27 +53,41 @@ def _scores(pack: Pack, photos: Iterable[Truth], what: str) -> Scores:
         vocabulary=manifest.vocabulary,
         supported=manifest.supported,
         thresholds=manifest.thresholds,
+        watch=watch,
     )
 
 
-def measure(pack: Pack, data: Path, split: str) -> list[Metric]:
-    """Damages on all photos, on those of the training source, and re-stretched to 4:3; parts; false alarms."""
+@dataclass
+class Measured:
+    """What a manifest states, and the matches of all photos behind it."""
+
+    metrics: list[Metric]
+    scores: Scores
+
+
+def measure(pack: Pack, data: Path, split: str, watch: Study | None = None) -> Measured:
+    """Damages on all photos, on those of the training source, and re-stretched to 4:3; parts; false alarms.
+
+    `watch` is shown all photos once.
+    """
     labels = load_labels()
     all_of: list[tuple[Truth, Photo]] = list(truths(data, split, labels))
     wide = (t for t, p in truths(data, split, labels, aspect=4 / 3) if p.width == p.height and t.damages)
-    listed = pack.manifest.thresholds["damage"]
-    found = _metrics(_scores(pack, (t for t, _ in all_of), "all photos"), listed, "", split)
+    scores = _scores(pack, (t for t, _ in all_of), "all photos", watch)
+    found = _metrics(pack, scores, "", split)
     familiar = [t for t, p in all_of if clean_licence(p) and t.damages]
     own = _scores(pack, familiar, "photos of the training source")
-    found += _metrics(own, listed, ", same source as training", split)
+    found += _metrics(pack, own, ", same source as training", split)
     stretched = _scores(pack, wide, "re-stretched")
-    return found + _metrics(stretched, listed, ", square photos re-stretched to 4:3", split)
+    found += _metrics(pack, stretched, ", square photos re-stretched to 4:3", split)
+    return Measured(found, scores)
 
 
-def _metrics(scores: Scores, listed: float, suffix: str, split: str) -> list[Metric]:
-    command = f"python -m export.albert.report --pack models/albert --data DATA --split {split}"
+def _metrics(pack: Pack, scores: Scores, suffix: str, split: str) -> list[Metric]:
+    manifest = pack.manifest
+    command = f"python -m export.albert.report --pack models/{manifest.name} --data DATA --split {split}"
     rows = []
-    for name, (value, n, interval) in scores.table(listed).items():
+    for name, (value, n, interval) in scores.table(manifest.thresholds["damage"]).items():
         if n and not np.isnan(value):
             ci = None if interval is None else (round(interval[0], 4), round(interval[1], 4))
             today = date.today().isoformat()
@@ -92,19 +113,32 @@ def markdown(pack: Pack, split: str) -> str:
     return "\n".join(rows) + "\n"
 
 
+def report(pack: Pack, data: Path, split: str, pictures: Path) -> str:
+    """The page as HTML; `pictures`: a folder for those that it shows."""
+    study = Study(pack.manifest, cases=_CASES)
+    measured = measure(pack, data, split, study)
+    page = Page(f"{pack.manifest.name} {pack.manifest.version} on {split}")
+    page.say("Masks are compared on the pack's own grid over the whole photo. Intervals resample whole photos.")
+    sections.stated(page, measured.metrics)
+    sections.coco(page, study)
+    if measured.scores.agnostic:
+        sections.calibration(page, measured.scores)
+    sections.cases(page, study, pictures)
+    return page.render()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure a segment pack on a labelled split.")
+    parser = argparse.ArgumentParser(description="Write one page about a segment pack on a labelled split.")
     parser.add_argument("--pack", type=Path, default=Path("models/albert"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--out", type=Path, help="write the page here as well")
+    parser.add_argument("--out", type=Path, default=Path("runs/report.html"))
     args = parser.parse_args()
-    pack = load_pack(args.pack)
-    measured = Pack(pack.folder, pack.manifest.model_copy(update={"metrics": measure(pack, args.data, args.split)}))
-    page = markdown(measured, args.split)
-    print(page)
-    if args.out:
-        args.out.write_text(page, encoding="utf-8")
+    with commands_error():
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        pictures = args.out.with_suffix(".pictures")
+        args.out.write_text(report(load_pack(args.pack), args.data, args.split, pictures), encoding="utf-8")
+        print(f"wrote {args.out}")
 
 
 if __name__ == "__main__":

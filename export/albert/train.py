@@ -6,8 +6,11 @@ exponential moving average. One process, one device: a GPU when there is one, el
 
 from __future__ import annotations
 
+import argparse
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,15 +21,19 @@ from export.albert.data import PartSets, Photos
 from export.albert.dataset import PARTS, training_samples
 from export.albert.losses import Batch, Weights, losses
 from export.albert.model import Albert, Preset
+from export.albert.pasted import with_pastes
 from export.albert.rendered import labelled_parts, predicted_parts, with_fakes
+from export.albert.soft import Softness
 from export.albert.start import start
 from export.config import load_preset
+from export.efficientnet_lite import EfficientNetLite
 from export.labels import load_labels
 from export.training import (
     Checkpoint,
     Schedule,
     average,
     best_device,
+    commands_error,
     fast_bf16,
     mean_of,
     place,
@@ -43,6 +50,7 @@ class Config:
 
     preset: Preset = field(default_factory=Preset)
     weights: Weights = field(default_factory=Weights)
+    soft: Softness = field(default_factory=Softness)  # where a teacher is at hand: export.albert.distil
     epochs: int = 60
     minutes: float = 0.0  # time budget instead of epochs (see Schedule)
     batch: int = 12
@@ -53,6 +61,9 @@ class Config:
     weight_decay: float = 0.05
     frozen: int = (
         7  # stem blocks (up to stride 8) that keep their ImageNet weights: their gradients cost most of a step
+    )
+    pastes: float = (
+        0.0  # share of the photos with part masks that have a version with another photo's damage on a panel
     )
     fakes: float = 0.3  # share of the photos that have a second version with rendered fakes (--parts)
     ema: float = 0.998
@@ -71,7 +82,9 @@ def parameter_groups(model: Albert, config: Config) -> list[dict[str, object]]:
             layer = 1 + int(name.split(".")[1])
         elif name.startswith(("embed", "position")):
             layer = 1
-        groups.setdefault((layer, p.ndim > 1 and not name.startswith(("position", "part_tokens"))), []).append(p)
+        groups.setdefault(
+            (layer, p.ndim > 1 and not name.startswith(("position", "part_tokens", "learned"))), []
+        ).append(p)
     return [
         {
             "params": ps,
@@ -83,8 +96,10 @@ def parameter_groups(model: Albert, config: Config) -> list[dict[str, object]]:
 
 
 def freeze(model: Albert, blocks: int) -> None:
-    """Keep the first `blocks` stem blocks as they are, and the statistics of every batch norm of the stem."""
+    """Keep the first `blocks` blocks of a convolutional stem as they are, and the statistics of its batch norms."""
     stem = model.stem
+    if not isinstance(stem, EfficientNetLite):
+        return
     for module in (stem._conv_stem, stem._bn0, *list(stem._blocks)[:blocks]) if blocks else ():
         module.requires_grad_(False)
     for module in stem.modules():
@@ -92,9 +107,22 @@ def freeze(model: Albert, blocks: int) -> None:
             module.eval()
 
 
-def train(config: Config, photos: Photos, shares: Tensor, out: Path, model: Albert) -> Albert:
-    """Train `model` on `photos`, drawn with probability `shares` [n]; returns the averaged model in evaluation mode."""
-    device = photos.device
+def train(
+    config: Config,
+    photos: Photos,
+    shares: Tensor,
+    out: Path,
+    model: Albert,
+    *,
+    terms: Callable[[Albert, Batch], dict[str, Tensor]] | None = None,
+    side: int = 0,
+) -> Albert:
+    """Train `model` on `photos`, drawn with probability `shares` [n]; returns the averaged model in evaluation mode.
+
+    `terms`: the loss terms of a batch drawn at `side` pixels; without them those of eq. 8 at the model's own size.
+    """
+    device, side = photos.device, side or config.preset.size
+    terms = terms or partial(loss_terms, weights=config.weights)
     torch.manual_seed(config.seed)
     rng = torch.Generator().manual_seed(config.seed)
     model = place(model, device)
@@ -113,16 +141,14 @@ def train(config: Config, photos: Photos, shares: Tensor, out: Path, model: Albe
         drawn = torch.multinomial(shares, steps * config.batch, replacement=True, generator=rng).tolist()
         for step in range(steps):
             done = epoch * steps + step
-            factor = schedule.factor(done)
+            factor = schedule.factor(schedule.share(done))
             for group, lr in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = lr * factor
-            batch = photos.batch(
-                drawn[step * config.batch : (step + 1) * config.batch], config.preset.size, rng, augment=True
-            )
-            terms = loss_terms(model, batch, config.weights)
-            take_step(torch.stack(list(terms.values())).sum(), model, optimizer)
+            chosen = drawn[step * config.batch : (step + 1) * config.batch]
+            weighed = terms(model, photos.batch(chosen, side, rng, augment=True))
+            take_step(torch.stack(list(weighed.values())).sum(), model, optimizer)
             average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
-            for name, value in terms.items():
+            for name, value in weighed.items():
                 sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
             if schedule.share(done + 1) >= 1:
                 break
@@ -143,6 +169,20 @@ def loss_terms(model: Albert, batch: Batch, weights: Weights) -> dict[str, Tenso
         return losses(model, encoded, batch, weights)
 
 
+def prepare(config: Config, args: argparse.Namespace) -> tuple[Photos, Tensor]:
+    """What a trainer's command line names: photos, some twice with rendered fakes, and how often each is drawn [n]."""
+    labels = load_labels()
+    sets = PartSets(labels, PARTS)
+    samples, shares = training_samples(args.data, "train", labels, sets, side=STORED, all_licences=args.all_licences)
+    fakes = with_fakes(samples, predicted_parts(args.parts) if args.parts else labelled_parts, share=config.fakes)
+    pastes = with_pastes(samples, labels, sets, share=config.pastes) if config.pastes else []
+    samples, shares = samples + fakes + pastes, shares + [1.0] * (len(fakes) + len(pastes))
+    damages, mapped = sum(len(s.masks) for s in samples), sum(s.parts is not None for s in samples)
+    extra = f"{len(fakes)} with rendered fakes, {len(pastes)} with pasted damages"
+    print(f"{len(samples)} photos ({extra}), {damages} instances, {mapped} with part masks")
+    return Photos(samples, labels, sets, best_device()), torch.tensor(shares)
+
+
 def main() -> None:
     args = trainer_arguments(
         "Train ALBERT on labelled photos",
@@ -151,19 +191,12 @@ def main() -> None:
         classifier="a CropResMoE run on the same backbone, whose damage features the stem is averaged with",
         parts="a segment pack that finds the parts on photos without part masks, for rendered fakes to lie on",
     )
-    config = load_preset(Config, args.preset, minutes=args.minutes)
-    labels = load_labels()
-    sets = PartSets(labels, PARTS)
-    samples, shares = training_samples(args.data, "train", labels, sets, side=STORED, all_licences=args.all_licences)
-    fakes = with_fakes(samples, predicted_parts(args.parts) if args.parts else labelled_parts, share=config.fakes)
-    samples, shares = samples + fakes, shares + [1.0] * len(fakes)
-    damages, mapped = sum(len(s.masks) for s in samples), sum(s.parts is not None for s in samples)
-    print(f"{len(samples)} photos ({len(fakes)} with rendered fakes), {damages} instances, {mapped} with part masks")
-    model = Albert(config.preset)
-    start(model, imagenet=args.weights, run=args.init, classifier=args.classifier)
-    photos = Photos(samples, labels, sets, best_device())
-    del samples, fakes  # gigabytes, which `photos` now holds
-    train(config, photos, torch.tensor(shares), args.out, model)
+    with commands_error():
+        config = load_preset(Config, args.preset, minutes=args.minutes)
+        model = Albert(config.preset)
+        start(model, imagenet=args.weights, run=args.init, classifier=args.classifier)
+        photos, shares = prepare(config, args)
+        train(config, photos, shares, args.out, model)
 
 
 if __name__ == "__main__":

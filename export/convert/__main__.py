@@ -18,10 +18,10 @@ from export.convert.rows import rows
 from export.convert.to_fp16 import to_fp16
 from export.convert.to_int8 import to_int8
 from export.convert.to_onnx import session
-from services.common.serving.golden import Contract, Golden
+from services.common.serving.contracts import CONTRACTS
+from services.common.serving.golden import Golden
 from services.common.serving.modelpack import Pack, PackFile, load_pack, write_pack
 
-QUERIES = ("objectness", "mask_logits", "iou", "damage_logits", "fake_logits")  # outputs of a segmenter per query
 CALIBRATION_ROWS = 128
 PARITY_ROWS = 64
 
@@ -44,13 +44,13 @@ def add(pack: Pack, precision: str, data: Path) -> Pack:
 def off_golden(pack: Pack, graph: bytes) -> float:
     """Relative error of the worst output of `graph` on the pack's golden input, as the service will measure it."""
     runner = session(graph)
-    names, given = [output.name for output in runner.get_outputs()], runner.get_inputs()[0].name
-    queries = QUERIES if pack.manifest.task == "segment" else ()
+    contract = CONTRACTS[pack.manifest.task]
 
     def run(rows: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        return dict(zip(names, runner.run(names, {given: rows}), strict=True))
+        found = runner.run(list(contract.outputs), {contract.input_name: rows})
+        return dict(zip(contract.outputs, found, strict=True))
 
-    return max(Golden(pack, Contract(given, names, queries)).errors(run).values())
+    return max(Golden(pack, contract).errors(run).values())
 
 
 def main() -> None:

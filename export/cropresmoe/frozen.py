@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,30 +39,26 @@ SEEDS = 3
 COMMAND = "python -m export.cropresmoe.frozen --data DATA"
 
 
-def frozen_rows(args: argparse.Namespace, labels: Labels, train: Features, test: Features) -> list[Result]:
+def frozen_rows(args: argparse.Namespace, labels: Labels, train: Features, test: Features) -> Iterator[Result]:
     """The MoE and the linear head behind the frozen backbone."""
-    rows = []
     taught, classes = EVERY_BOX.taught(labels), len(labels.vocabulary.classes)
     for head, name in (("moe", "mixture of experts"), ("linear", "linear head")):
         started = time.perf_counter()
         made = train_head(HeadConfig(head=head, balance=0.5), train, classes)
         seconds = time.perf_counter() - started
-        rows.append(
-            measure(
-                logits_of(made, test),
-                test.labels,
-                test.image,
-                taught,
-                size=test.size,
-                table="frozen",
-                name=f"{args.backbone} frozen, {name}",
-                samples="every box",
-                training=f"{len(train.labels)} crops at {args.size} px, head only, {seconds:.0f} s on cached features",
-                split=args.split,
-                command=f"{COMMAND} --backbone {args.backbone} --size {args.size}",
-            )
+        yield measure(
+            logits_of(made, test),
+            test.labels,
+            test.image,
+            taught,
+            size=test.size,
+            table="frozen",
+            name=f"{args.backbone} frozen, {name}",
+            samples="every box",
+            training=f"{len(train.labels)} crops at {args.size} px, head only, {seconds:.0f} s on cached features",
+            split=args.split,
+            command=f"{COMMAND} --backbone {args.backbone} --size {args.size}",
         )
-    return rows
 
 
 def unfrozen_row(args: argparse.Namespace, labels: Labels) -> Result:
@@ -84,29 +81,25 @@ def unfrozen_row(args: argparse.Namespace, labels: Labels) -> Result:
     )
 
 
-def grid_rows(args: argparse.Namespace, labels: Labels, train: Features, found: Features) -> list[Result]:
-    """Ten cells; each is the mean logit of three seeds, so that a cell is not one seed's luck."""
-    rows = []
+def grid_rows(args: argparse.Namespace, labels: Labels, train: Features, found: Features) -> Iterator[Result]:
+    """The cells; each is the mean logit of three seeds, so that a cell is not one seed's luck."""
     taught, classes = EVERY_BOX.taught(labels), len(labels.vocabulary.classes)
     for alpha, gamma in tqdm(GRID, desc="focal grid", unit="cell", mininterval=5):
         config = HeadConfig(alpha=alpha, gamma=gamma)
         heads = [train_head(replace(config, seed=seed), train, classes) for seed in range(SEEDS)]
-        rows.append(
-            measure(
-                np.mean([logits_of(head, found) for head in heads], 0),
-                found.labels,
-                found.image,
-                taught,
-                size=found.size,
-                table="focal",
-                name=f"alpha {alpha:g}, gamma {gamma:g}",
-                samples="every box",
-                training=f"head on frozen {args.backbone}, {len(train.labels)} crops at {args.size} px, {SEEDS} seeds",
-                split=args.grid_split,
-                command=f"{COMMAND} --backbone {args.backbone} --size {args.size} --grid",
-            )
+        yield measure(
+            np.mean([logits_of(head, found) for head in heads], 0),
+            found.labels,
+            found.image,
+            taught,
+            size=found.size,
+            table="focal",
+            name=f"alpha {alpha:g}, gamma {gamma:g}",
+            samples="every box",
+            training=f"head on frozen {args.backbone}, {len(train.labels)} crops at {args.size} px, {SEEDS} seeds",
+            split=args.grid_split,
+            command=f"{COMMAND} --backbone {args.backbone} --size {args.size} --grid",
         )
-    return rows
 
 
 def run(args: argparse.Namespace) -> None:
@@ -122,7 +115,8 @@ def run(args: argparse.Namespace) -> None:
     train = features(model, args.data, "train", labels, cut=cut, cache=args.out, all_licences=args.all_licences)
     split = args.grid_split if args.grid else args.split
     found = features(model, args.data, split, labels, cut=cut, cache=args.out)
-    keep(results, (grid_rows if args.grid else frozen_rows)(args, labels, train, found))
+    for row in (grid_rows if args.grid else frozen_rows)(args, labels, train, found):
+        keep(results, [row])
     print("\n".join(markdown(read(results))))
 
 

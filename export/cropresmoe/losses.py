@@ -13,7 +13,9 @@ def focal_loss(logits: Tensor, target: Tensor, weights: Tensor, gamma: float | T
     `weights` [C] are the class-wise alpha; `gamma` is one number or one per class [C].
     """
     logp = F.log_softmax(logits, -1)
-    per = -(target * weights * (1 - logp.exp()) ** gamma * logp).sum(-1)
+    unsure = -torch.expm1(logp)  # 1 - p
+    # Above 0, where a gamma below 1 has an infinite slope and a single sure sample would make every weight NaN.
+    per = -(target * weights * unsure.clamp(min=1e-6) ** gamma * logp).sum(-1)
     return per.sum() / (target * weights).sum(-1).sum().clamp(min=1e-6)
 
 

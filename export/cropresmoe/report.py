@@ -17,10 +17,10 @@ from export.cropresmoe import results
 from export.cropresmoe.cost import ARCHITECTURES, cost, latencies
 from export.cropresmoe.dataset import EVERY_BOX, Protocol, load_crops
 from export.cropresmoe.evaluate import answer, metrics, must_know, pack_cut, read_memory
-from export.cropresmoe.page import Page, interval, number
 from export.cropresmoe.predicted import predicted_crops
 from export.cropresmoe.sections import HEAD, calibration, classes, comparison, experts, fallback
 from export.labels import load_labels
+from export.page import Page, interval, number
 from export.training import commands_error
 from services.common.serving.modelpack import Pack, load_pack
 

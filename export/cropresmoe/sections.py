@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from export.cropresmoe import plots, results
+from export import plots
+from export.cropresmoe import results
 from export.cropresmoe.evaluate import Answers, Measured, Memory, with_fallback
-from export.cropresmoe.page import Page, interval, number
+from export.page import Page, interval, number
 from export.statistics import bootstrap_mean, bootstrap_of, class_rows, confusion
 from services.common.serving.modelpack import Manifest
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -88,11 +88,12 @@ def train(
 ) -> nn.Module:
     """Train and return the averaged model; `out/checkpoint.pt` resumes, `out/log.jsonl` keeps the curve.
 
-    On the devices of `accelerate launch`, or on the best one there is; each process then takes its share of every
-    batch. `teacher`: logits [n, C] of a better model on the same crops, for distillation.
+    On the devices of `accelerate launch` or `torchrun`, or on the best one there is; each process then takes its share
+    of every batch, and all end with the same weights. `teacher`: logits [n, C] of a better model on the same crops,
+    for distillation.
     """
     torch.manual_seed(config.seed)
-    rng = torch.Generator().manual_seed(config.seed)
+    rng = torch.Generator()
     accelerator = Accelerator()
     device, rank, world = accelerator.device, accelerator.process_index, accelerator.num_processes
     model = place(initial or build(config, len(classes)), device)
@@ -107,6 +108,7 @@ def train(
     checkpoint = Checkpoint(out, config, classes)
     first, spent = checkpoint.resume(rng, model=model, averaged=averaged, optimizer=optimizer)
     schedule = Schedule(config.epochs * steps, config.minutes, spent=spent)
+    share = _firsts(schedule.share(first * steps), accelerator)
     freeze(model, config.frozen)
     spread = accelerator.prepare(model) if world > 1 else model  # gradients averaged over processes
     bar = tqdm(
@@ -121,12 +123,13 @@ def train(
         freeze(model, config.frozen)
         shuffle = torch.Generator().manual_seed(config.seed * 100_003 + epoch)  # the same in every process
         order = torch.randperm(len(data.labels), generator=shuffle).tolist()
+        rng.manual_seed(1 + config.seed * 100_003 + epoch * world + rank)  # of views and dropout: each process its own
+        torch.manual_seed(rng.initial_seed())
         loss_sum = torch.zeros((), device=device)
         for step in range(steps):
             done = epoch * steps + step
-            factor = schedule.factor(done)
             for group, lr in zip(optimizer.param_groups, base, strict=True):
-                group["lr"] = lr * factor
+                group["lr"] = lr * schedule.factor(share)
             rows = order[step * config.batch : (step + 1) * config.batch][rank::world]
             index = torch.tensor(rows, device=device)
             x = augment(pixels[index], config.size, context, rng)
@@ -134,23 +137,35 @@ def train(
             take_step(loss, model, optimizer)
             average(averaged, model, min(config.ema, (done + 1) / (done + 10)))
             loss_sum += loss.detach()
-            if over := _over(schedule, done + 1, accelerator):
+            share = _firsts(schedule.share(done + 1), accelerator)
+            if share >= 1:
                 break
+        _share_statistics(averaged, accelerator)
         guess = (predict(averaged, served)[0] + objective.absent).argmax(1).cpu().numpy()
         row = {"loss": float(loss_sum) / (step + 1), "val_accuracy": float((guess == validation.labels).mean())}
         bar.set_postfix(row)
         if accelerator.is_main_process:
-            checkpoint.record(epoch=epoch + 1, seconds=schedule.seconds, share=schedule.share(done + 1), **row)
+            checkpoint.record(epoch=epoch + 1, seconds=schedule.seconds, share=share, **row)
             checkpoint.save(epoch + 1, schedule.seconds, rng, model=model, averaged=averaged, optimizer=optimizer)
-        if over:
+        if share >= 1:
             break
+    accelerator.wait_for_everyone()  # for the checkpoint too: whoever goes on may read it
     return averaged
 
 
-def _over(schedule: Schedule, step: int, accelerator: Accelerator) -> bool:
-    """Whether the run ends at this step: the first process's clock decides, or one would wait for ever."""
-    over = torch.tensor(float(schedule.share(step) >= 1), device=accelerator.device)
-    return bool(broadcast(over) if accelerator.num_processes > 1 else over)
+def _firsts(share: float, accelerator: Accelerator) -> float:
+    """How much of the run is done by the first process's clock: by clocks of their own, processes would take other
+    learning rates, and one would end while the others wait for it."""
+    if accelerator.num_processes == 1:
+        return share
+    return float(broadcast(torch.tensor(share, dtype=torch.float64, device=accelerator.device)))
+
+
+def _share_statistics(model: nn.Module, accelerator: Accelerator) -> None:
+    """Batch statistics as the first process saw them: gradients are averaged over processes, buffers are not."""
+    if accelerator.num_processes > 1:
+        for buffer in model.buffers():
+            buffer.copy_(broadcast(buffer))
 
 
 def start_from(model: CropResMoE, run: Path) -> None:
@@ -186,6 +201,7 @@ def run(args: argparse.Namespace) -> None:
     if args.teacher and args.pseudo:
         raise ValueError("--teacher answers for labelled crops only: leave out --pseudo")
     classes = list(labels.vocabulary.classes)
+    torch.manual_seed(config.seed)  # the head's first weights, the same in every process
     model = build(config, len(classes))
     if isinstance(model, CropResMoE):
         load_pretrained(model.backbone, args.weights)
@@ -199,14 +215,15 @@ def run(args: argparse.Namespace) -> None:
     if args.pseudo:
         data = data.joined(load_crops(args.data, str(args.pseudo), labels, cut, protocol=protocol)[0])
     validation, _ = load_crops(args.data, "val", labels, cut, protocol=protocol, wide=False)
-    taught = (
-        teacher_answers(args.teacher, args.data, labels, protocol, args.out, all_licences=args.all_licences)
-        if args.teacher
-        else None
-    )
+    taught, processes = None, PartialState()
+    if args.teacher:
+        with processes.main_process_first():  # the others read what it kept
+            taught = teacher_answers(
+                args.teacher, args.data, labels, protocol, args.out, all_licences=args.all_licences
+            )
     counts = np.bincount(data.labels, minlength=len(classes)).tolist()
     said = ", ".join(f"{name} {n}" for name, n in zip(classes, counts, strict=True) if n)
-    print(f"{len(data.labels)} training crops: {said}")
+    processes.print(f"{len(data.labels)} training crops: {said}")
     train(config, data, validation, classes, args.out, initial=model, teacher=taught)
 
 

@@ -1,13 +1,15 @@
 """Let the head learn from reviewed crops: `python -m export.labelling.finetune --run runs/cls --data D --reviewed R`.
 
-R/damage/reviewed.json is what `export.labelling.corrected` writes. The backbone stays as it is, so the memory and its
-index stay valid; the head trains on features of the old and the new crops together. Says by how much the accuracy on
-the frozen test split changes, paired by crop, and writes a run that `export.cropresmoe.pack` packs.
+R/damage/reviewed.json is what `export.labelling.reviewed` and `export.labelling.corrected` write. The backbone stays as
+it is, so the memory and its index stay valid; the head trains on features of the old and the new crops together. Says
+by how much the accuracy on the frozen test split changes, paired by crop, and writes a run that
+`export.cropresmoe.pack` packs. Features are kept beside it: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,28 @@ def fit_head(head: nn.Module, features: Tensor, labels: Tensor, *, epochs: int, 
     head.eval()
 
 
+def features(model: nn.Module, crops: NDArray[np.uint8], kept: Path, named: str) -> Tensor:
+    """Features [n, d] of uint8 crops [n, S, S, 3], batch by batch into a folder that the crops and `named` give.
+
+    A backbone takes minutes for thousands of crops on a CPU, and its answers do not change.
+    """
+    meant = hashlib.sha256(named.encode())
+    meant.update(np.ascontiguousarray(crops).data)
+    folder = kept / meant.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for start in tqdm(range(0, len(crops), _BATCH), desc=f"features of {len(crops)} crops", unit="batch"):
+        path = folder / f"{start:06}.npy"
+        if not path.is_file():
+            made = predict(model, torch.from_numpy(crops[start : start + _BATCH]), _BATCH)[2].numpy()
+            beside = path.with_suffix(".part")
+            with beside.open("wb") as file:
+                np.save(file, made)
+            beside.replace(path)
+        parts.append(torch.from_numpy(np.load(path, allow_pickle=False)))
+    return torch.cat(parts)
+
+
 def right(head: nn.Module, features: Tensor, labels: Tensor, taught: Tensor) -> NDArray[np.bool_]:
     """bool [n]: whether the best class that any photo taught is the true one."""
     with torch.no_grad():
@@ -63,18 +87,20 @@ def main() -> None:
     labels = load_labels()
     model, config = load_run(args.run, list(labels.vocabulary.classes))
     cut = Cut(config.size, config.context)
-    places = {"train": args.data, SPLIT: args.reviewed, "test": args.data}
+    places = {SPLIT: args.reviewed, "test": args.data, "train": args.data}
     found = {
         split: load_crops(data, split, labels, cut, all_licences=split != "train", wide=False)[0]
         for split, data in places.items()
     }
-    features = {split: predict(model, torch.from_numpy(crops.served), 32)[2] for split, crops in found.items()}
+    with (args.run / "checkpoint.pt").open("rb") as file:
+        backbone = hashlib.file_digest(file, "sha256").hexdigest()
+    seen = {split: features(model, crops.served, args.out / "features", backbone) for split, crops in found.items()}
     truths = {split: torch.from_numpy(crops.labels) for split, crops in found.items()}
     taught = torch.bincount(truths["train"], minlength=len(labels.vocabulary.classes)) > 0
-    before = right(model.head, features["test"], truths["test"], taught)
-    together = [torch.cat([part["train"], part[SPLIT]]) for part in (features, truths)]
+    before = right(model.head, seen["test"], truths["test"], taught)
+    together = [torch.cat([part["train"], part[SPLIT]]) for part in (seen, truths)]
     fit_head(model.head, together[0], together[1], epochs=args.epochs, lr=args.lr)
-    after = right(model.head, features["test"], truths["test"], taught)
+    after = right(model.head, seen["test"], truths["test"], taught)
     state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.save({**state, "averaged": model.state_dict()}, args.out / "checkpoint.pt")

@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from export.albert.data import MASK_SIDE, PartSets, Photos, Sample, affine
 from export.albert.losses import Weights, assign, losses
 from export.albert.model import OUTPUTS, Albert, Preset
-from export.albert.pack import load_run
+from export.albert.position import resized
+from export.albert.runs import load_run
 from export.albert.start import start
 from export.albert.train import Config, train
 from export.convert.to_onnx import ParityError, to_onnx
 from export.cropresmoe.model import CropResMoE
-from export.efficientnet_lite import load_imagenet
+from export.efficientnet_lite import EfficientNetLite, load_imagenet
 from export.labels import load_labels
 
 pytestmark = pytest.mark.train
@@ -145,6 +146,7 @@ def test_training_resumes_where_it_stopped_and_refuses_another_configuration(tmp
 
 def test_training_can_start_from_a_run_and_from_a_classifiers_backbone(tmp_path: Path) -> None:
     first, twin = Albert(TINY), CropResMoE("lite0", 2)
+    assert isinstance(first.stem, EfficientNetLite)
     load_imagenet(first.stem)
     (tmp_path / "run").mkdir()
     (tmp_path / "cls").mkdir()
@@ -156,6 +158,9 @@ def test_training_can_start_from_a_run_and_from_a_classifiers_backbone(tmp_path:
     name = "_conv_stem.weight"
     middle = (first.stem.state_dict()[name] + twin.backbone.state_dict()[name]) / 2
     assert torch.allclose(model.stem.state_dict()[name], middle)
+    larger = Albert(dataclasses.replace(TINY, size=96))
+    start(larger, imagenet=None, run=tmp_path / "run", classifier=None)
+    assert torch.equal(larger.position, resized(first.position, 6))  # goes on from photos of another size
     other = Albert(dataclasses.replace(TINY, width=48, heads=3))
     with pytest.raises(ValueError, match="a run of another preset"):
         start(other, imagenet=None, run=tmp_path / "run", classifier=None)
@@ -163,5 +168,7 @@ def test_training_can_start_from_a_run_and_from_a_classifiers_backbone(tmp_path:
 
 def test_weights_of_another_width_are_refused_by_name(tmp_path: Path) -> None:
     save_file({"_conv_stem.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "w.safetensors")
+    stem = Albert(TINY).stem
+    assert isinstance(stem, EfficientNetLite)
     with pytest.raises(ValueError, match=r"w\.safetensors: not weights of EfficientNet-lite0: _conv_stem\.weight"):
-        load_imagenet(Albert(TINY).stem, tmp_path / "w.safetensors")
+        load_imagenet(stem, tmp_path / "w.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ pytestmark = pytest.mark.train
 from torch import Tensor, nn  # noqa: E402
 
 from export.convert import __main__ as command  # noqa: E402
+from export.convert.compare import fallback  # noqa: E402
 from export.convert.parity import LIMITS, Agreement, ParityError, agreement  # noqa: E402
 from export.convert.to_fp16 import KEPT_IN_FP32, to_fp16  # noqa: E402
 from export.convert.to_int8 import kept_in_fp32, to_int8  # noqa: E402
 from export.convert.to_onnx import run, to_onnx  # noqa: E402
+from export.cropresmoe.evaluate import Answers, Memory  # noqa: E402
 from services.common.serving.golden import Contract  # noqa: E402
 from services.common.serving.modelpack import Manifest, load_pack  # noqa: E402
 from services.common.serving.session import Choice, Precision, open_pack  # noqa: E402
@@ -143,6 +146,30 @@ def test_parity_of_a_segmenter_counts_listed_instances_their_labels_and_masks() 
     assert 0 < found.kept < 1
     assert found.iou == 1.0
     assert found.flips == 0.0
+
+
+def test_what_another_graphs_queries_find_in_a_memory_is_told_beside_what_its_own_found(tmp_path: Path) -> None:
+    pack = load_pack(
+        write_classify_pack(tmp_path, thresholds={"tau": 0.6, "lambda": 0.7, "sharpness": 0.1, "max_distance": 2.0})
+    )
+    memory = Memory(np.repeat(np.eye(2, 8, dtype=np.float32), 20, axis=0), np.repeat([0, 1], 20))
+    sure, unsure = [0.9, 0.05, 0.05], [0.45, 0.5, 0.05]
+    before = Answers(
+        probabilities=np.array([sure, unsure]),
+        gates=np.zeros((2, 5), np.float32),
+        embedding=np.eye(2, 8, dtype=np.float32)[[0, 0]],
+        labels=np.array([0, 0]),
+        image=np.array([0, 1]),
+        size=np.zeros(2, np.int64),
+        photos=[],
+    )
+    same = {name: value for name, value, *_ in fallback(pack, before, before, memory)}
+    assert list(same.values()) == [1, 0, 0, 0]
+    other = replace(before, embedding=np.eye(2, 8, dtype=np.float32)[[0, 1]])  # the unsure one lies among strangers
+    found = {name: (value, n) for name, value, _, n in fallback(pack, before, other, memory)}
+    assert found["of fp32's 8 nearest cases found"] == (0.5, 2)
+    assert found["accuracy with fallback"] == (-0.5, 2)
+    assert found["accuracy with fallback, where fp32 is unsure"] == (-1, 1)
 
 
 def test_a_converted_graph_lies_in_the_pack_and_the_service_runs_it(

@@ -60,6 +60,15 @@ def test_focal_loss_with_gamma_zero_is_cross_entropy() -> None:
     assert torch.allclose(ours, F.cross_entropy(logits, target), atol=1e-6)
 
 
+def test_a_sure_answer_does_not_spoil_focal_loss_whose_gamma_is_below_one() -> None:
+    logits = torch.tensor([[80.0, -80.0], [0.3, -0.2]], requires_grad=True)
+    loss = focal_loss(logits, torch.eye(2)[[0, 1]], torch.ones(2), 0.5)
+    torch.autograd.backward([loss])
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad[0] == 0).all(), "what is sure and right teaches nothing"
+
+
 def test_gates_are_a_distribution_and_logits_their_mixture() -> None:
     model = CropResMoE("lite0", 7).eval()
     logits, gates, x = model(torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8))

@@ -11,8 +11,10 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+import torch
+
 from export.data.coco import CocoError, read_coco
-from export.labelling import corrected
+from export.labelling import corrected, finetune
 from export.labelling.label import pictures_of, read_done, run
 from export.labelling.labeller import Labeller
 from export.labelling.regions import Labelled, Region
@@ -116,3 +118,21 @@ def test_a_correction_that_makes_no_sense_is_named_and_nothing_is_written(
     with pytest.raises(CocoError, match=why) as error:
         corrected.read(tmp_path / "export.json", pictures, {name: served for served, name in CATEGORIES.items()})
     assert "leads out" in str(error.value)
+
+
+def test_features_are_made_once_and_go_on_where_they_were_stopped(tmp_path: Path) -> None:
+    class Counted(torch.nn.Module):
+        seen = 0
+
+        def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            self.seen += len(crops)
+            flat = crops.float().flatten(1)
+            return flat, flat, flat
+
+    model, crops = Counted(), np.random.default_rng(0).integers(0, 255, (100, 2, 2, 3), np.uint8)
+    first = finetune.features(model, crops, tmp_path, "backbone")
+    assert torch.equal(first, torch.from_numpy(crops).float().flatten(1)) and model.seen == 100
+    next(tmp_path.glob("*/000064.npy")).unlink()  # stopped before the last batch was there
+    assert torch.equal(finetune.features(model, crops, tmp_path, "backbone"), first) and model.seen == 136
+    finetune.features(model, crops, tmp_path, "another backbone")
+    assert model.seen == 236

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from export.hers.blind import key, page, strengths
+from export.hers.pairs import read_pairs
 from export.hers.trust import frechet, kid, kl, trust
-from export.hers.utility import Rows, utility
+from export.hers.utility import Rows, made_rows, utility
+from services.common.serving.modelpack import load_pack
 
 
 def embedding(seed: int, n: int = 120, shift: float = 0.0) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
@@ -62,6 +64,18 @@ def test_generated_rows_of_a_rare_class_can_help_and_useless_ones_are_seen_to_do
     assert (helpful.added, helpful.test, len(helpful.before)) == (50, 50, 3)
     noise = Rows(rows(0, 60).embedding, np.full(60, 2))
     assert utility(real, noise, test, rare=[2], k=50)[0].mean < helpful.mean
+
+
+def test_generated_pictures_count_for_what_they_were_asked_to_show(pairs: Path) -> None:
+    pack = load_pack(Path("models/cropresmoe"))
+    rows = made_rows(pack, pairs)
+    assert rows.embedding.shape == (len(rows.label), pack.manifest.embedding_dim)
+    asked = {prompt.damage for _, prompt, _ in read_pairs(pairs) if prompt.damage}
+    classes = pack.manifest.vocabulary.classes
+    agreeing = {c for c in classes for damage in asked if pack.manifest.vocabulary.agrees(damage, c)}
+    assert {classes[label] for label in rows.label} == agreeing
+    with pytest.raises(ValueError, match="no pair"):
+        made_rows(pack, pairs, least=0.5)  # nobody judged these
 
 
 def test_blind_votes_rank_the_variant_that_people_prefer(tmp_path: Path) -> None:
