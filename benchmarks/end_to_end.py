@@ -22,8 +22,9 @@ from benchmarks.overhead import Round
 from benchmarks.photos import HEIGHT, WIDTH, photos, scene
 from services import standalone
 from services.common.jobs import embedded
+from services.common.serving import run
 from services.common.serving.schemas import ModelRef
-from services.common.serving.telemetry import configure_logging
+from services.common.vision.photo import open_photo
 
 TARGET_RATIO, TARGET_START_S, TARGET_RSS_MB, TARGET_IDLE, TARGET_INSTALL_MB = 1.25, 10.0, 1500.0, 0.01, 1300.0
 
@@ -33,9 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=15, help="photos measured, after two to warm up")
     parser.add_argument("--idle-seconds", type=float, default=60.0)
     parser.add_argument("--width", type=int, default=WIDTH, help="of the photo; its height follows at 4:3")
+    parser.add_argument("--photo", type=Path, help="a real photo, sent enlarged and with grain, for the rendered one")
     options = parser.parse_args(arguments)
-    configure_logging("warning", "console")
-    sent = photos(scene(), options.rounds + 2, width=options.width, height=options.width * HEIGHT // WIDTH)
+    run.prepare(standalone.Settings(log_level="warning", log_format="console"), "benchmark")
+    pixels = open_photo(options.photo.read_bytes()).pixels if options.photo else scene()
+    sent = photos(pixels, options.rounds + 2, width=options.width, height=options.width * HEIGHT // WIDTH)
     with tempfile.TemporaryDirectory(prefix="claimsight-bench-") as folder:
         with asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner:
             models, rounds = runner.run(_overhead(Path(folder) / "a", sent))
@@ -43,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(_machine())
     for model in models:
         print(f"{model.name} {model.version}, {model.precision} on {model.provider}")
-    print(f"{len(rounds)} rounds, photo {options.width} px wide, {len(sent[0]) / 1e6:.1f} MB JPEG\n")
+    source = "a real photo enlarged" if options.photo else "a rendered toy car"
+    print(f"{len(rounds)} rounds, photo {options.width} px wide, {len(sent[0]) / 1e6:.1f} MB JPEG, {source}\n")
     print(_table(rounds, costs))
 
 
@@ -59,12 +63,14 @@ async def _overhead(data: Path, sent: list[bytes]) -> tuple[list[ModelRef], list
 def _table(rounds: list[Round], costs: footprint.Footprint) -> str:
     installed = footprint.install_mb()
     rows = [
-        _timed("claim, end to end, ms", rounds, lambda r: r.claim),
-        _timed("  scaled decode, ms", rounds, lambda r: r.decode),
-        _timed("  segmenter run, ms", rounds, lambda r: r.segment),
-        _timed("  classifier run, ms", rounds, lambda r: r.classify),
+        _timed("claim, end to end, ms", rounds, lambda r: r.claim.clock),
+        _timed("  scaled decode, ms", rounds, lambda r: r.decode.clock),
+        _timed("  segmenter run, ms", rounds, lambda r: r.segment.clock),
+        _timed("  classifier run, ms", rounds, lambda r: r.classify.clock),
         _timed("  crops", rounds, lambda r: r.crops),
-        _timed("claim / (decode + runs)", rounds, lambda r: r.claim / r.floor, f"<= {TARGET_RATIO}", ".2f"),
+        _timed("claim / (decode + runs)", rounds, lambda r: r.claim.clock / r.floor.clock, f"<= {TARGET_RATIO}", ".2f"),
+        _timed("claim, processor, ms", rounds, lambda r: r.claim.processor),
+        _timed("  / (decode + runs)", rounds, lambda r: r.claim.processor / r.floor.processor, form=".2f"),
         ("start to ready, s", f"{costs.start_s:.1f}", "", f"<= {TARGET_START_S:.0f}"),
         ("RSS after a claim, MB", f"{costs.rss_mb:.0f}", "", f"<= {TARGET_RSS_MB:.0f}"),
         ("idle CPU, share of a core", f"{costs.idle_cpu:.4f}", "", f"< {TARGET_IDLE}"),

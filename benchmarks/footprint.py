@@ -31,24 +31,18 @@ class Footprint:
 
 def measure(photo: bytes, data: Path, *, idle_s: float) -> Footprint:
     """Start the standalone process on a fresh data folder, send one photo, then leave it alone for `idle_s`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "services.standalone", "--port", str(port), "--data", str(data)]
     started = time.perf_counter()
-    with _process([*command, "--log-level", "warning"]) as process:
-        _until_ready(url, process)
+    with standalone(data) as (url, process):
         start_s = time.perf_counter() - started
         answer = httpx2.post(
             f"{url}/v1/claims", files={"photos": photo}, headers={"Prefer": "wait=60"}, timeout=_PATIENCE_S
         )
         answer.raise_for_status()
         time.sleep(min(2.0, idle_s))  # what the claim left to do is done
-        pids = [process.pid, *_children(process.pid)]
-        before = sum(map(_cpu_s, pids))
+        pids = [process.pid, *children(process.pid)]
+        before = sum(map(cpu_s, pids))
         time.sleep(idle_s)
-        idle = (sum(map(_cpu_s, pids)) - before) / idle_s
+        idle = (sum(map(cpu_s, pids)) - before) / idle_s
         return Footprint(start_s, sum(map(_rss_mb, pids)), idle)
 
 
@@ -58,10 +52,16 @@ def install_mb() -> float:
 
 
 @contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+def standalone(data: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The whole house in one process on this data folder: its URL once it is ready, and the process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "services.standalone", "--port", str(port), "--data", str(data)]
+    process = subprocess.Popen([*command, "--log-level", "warning"], stdout=subprocess.DEVNULL)
     try:
-        yield process
+        _until_ready(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}", process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(_PATIENCE_S)
@@ -79,11 +79,12 @@ def _until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit("Claimsight did not become ready.")
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def children(pid: int) -> list[int]:
+    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]  # of each thread
+    return [int(child) for text in lists for child in text.split()]
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS  # utime and stime (man 5 proc)
 

@@ -13,17 +13,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
+from rich.progress import Progress
 
 from benchmarks.hostile_corpus import Hostile, uploads
 
-_AT_ONCE = 8
+_AT_ONCE = 32
 _PATIENCE_S = 60.0
 _TARGET_GROWTH = 0.10
 
@@ -40,22 +42,31 @@ class Report:
         return not self.broken
 
 
-async def send_all(url: str, hostile: Iterable[Hostile]) -> Report:
-    """Send everything, some at a time."""
+async def send_all(url: str, hostile: Iterable[Hostile], sent: Callable[[], object] = lambda: None) -> Report:
+    """Send everything, some at a time, and what only dawdles beside it; `sent` is called after each."""
     report, left = Report(), iter(hostile)
     host, port = urlsplit(url).hostname or "", urlsplit(url).port or 80
 
-    async def one_after_the_other() -> None:
-        for each in left:
-            try:
-                status = await asyncio.wait_for(_send(host, port, each), _PATIENCE_S)
-            except TimeoutError:
-                status = -1
-            report.statuses[status] += 1
-            if status in (-1, 500, 502):
-                report.broken.append(f"{each.kind}: {status}")
+    async def one(each: Hostile) -> None:
+        try:
+            status = await asyncio.wait_for(_send(host, port, each), _PATIENCE_S)
+        except TimeoutError:
+            status = -1
+        report.statuses[status] += 1
+        if status in (-1, 500, 502):
+            report.broken.append(f"{each.kind}: {status}")
+        sent()
 
-    await asyncio.gather(*(one_after_the_other() for _ in range(_AT_ONCE)))
+    async with asyncio.TaskGroup() as dawdling:
+
+        async def one_after_the_other() -> None:
+            for each in left:
+                if each.pause_s:
+                    dawdling.create_task(one(each))
+                else:
+                    await one(each)
+
+        await asyncio.gather(*(one_after_the_other() for _ in range(_AT_ONCE)))
     return report
 
 
@@ -86,6 +97,12 @@ def rss_mb(pid: int | str = "self") -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def new_batch(url: str) -> str:
     return str(httpx2.post(f"{url}/v1/batches", json={}, timeout=30).headers["Location"])
 
@@ -96,20 +113,20 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=1_000, help="of them, before memory is looked at")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="claimsight-hostile-") as folder:
         command = [sys.executable, "-m", "services.standalone", "--port", str(port), "--data", folder]
         process = subprocess.Popen([*command, "--log-level", "error"])
         try:
-            _until_ready(url)
+            until_ready(url)
             started = time.perf_counter()
-            warm = asyncio.run(send_all(url, uploads(options.seed, options.warm_up, new_batch(url))))
-            before = rss_mb(process.pid)
-            rest = uploads(options.seed + 1, options.uploads - options.warm_up, new_batch(url))
-            report = asyncio.run(send_all(url, rest))
+            with Progress() as progress:
+                sent = partial(progress.advance, progress.add_task("hostile uploads", total=options.uploads))
+                warm = asyncio.run(send_all(url, uploads(options.seed, options.warm_up, new_batch(url)), sent))
+                before = rss_mb(process.pid)
+                rest = uploads(options.seed + 1, options.uploads - options.warm_up, new_batch(url))
+                report = asyncio.run(send_all(url, rest, sent))
             after = rss_mb(process.pid)
             alive = httpx2.get(f"{url}/health/ready", timeout=60).status_code
         finally:
@@ -127,8 +144,8 @@ def main() -> None:
         print(f"  {kind} x {count}")
 
 
-def _until_ready(url: str) -> None:
-    ends = time.monotonic() + 120
+def until_ready(url: str) -> None:
+    ends = time.monotonic() + 300
     while time.monotonic() < ends:
         with suppress(httpx2.TransportError):
             if httpx2.get(f"{url}/health/ready", timeout=5).status_code == 200:

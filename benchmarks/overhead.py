@@ -27,17 +27,36 @@ from services.segmenter.settings import Settings as SegmenterSettings
 
 
 @dataclass(frozen=True)
-class Round:
-    """Milliseconds of one round."""
+class Spent:
+    """Milliseconds by the clock, and of this process's processor time, which other work does not lengthen as much."""
 
-    claim: float
-    decode: float
-    segment: float
-    classify: float
+    clock: float
+    processor: float
+
+    @classmethod
+    def now(cls) -> Spent:
+        return cls(time.perf_counter() * 1000, time.process_time() * 1000)
+
+    def since(self, started: Spent) -> Spent:
+        return Spent(self.clock - started.clock, self.processor - started.processor)
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.clock + other.clock, self.processor + other.processor)
+
+
+_NOTHING = Spent(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Round:
+    claim: Spent
+    decode: Spent
+    segment: Spent
+    classify: Spent
     crops: int
 
     @property
-    def floor(self) -> float:
+    def floor(self) -> Spent:
         return self.decode + self.segment + self.classify
 
 
@@ -52,24 +71,24 @@ class Raw:
     def models(self) -> list[ModelRef]:
         return [self._segmenter.session.ref, self._classifier.session.ref]
 
-    def run(self, photo: bytes, boxes: list[list[float]]) -> tuple[float, float, float]:
-        """Milliseconds of decode, segmenter run and classifier run; preparing their inputs is not counted."""
-        started = time.perf_counter()
+    def run(self, photo: bytes, boxes: list[list[float]]) -> tuple[Spent, Spent, Spent]:
+        """Decode, segmenter run and classifier run; preparing their inputs is not counted."""
+        started = Spent.now()
         pixels = open_photo(photo).pixels
-        decode = _ms(started)
+        decode = Spent.now().since(started)
         rows = segmenting.prepare(pixels, self._segmenter.pack.manifest)
-        started = time.perf_counter()
+        started = Spent.now()
         self._segmenter.session.run(rows)
-        segment = _ms(started)
+        segment = Spent.now().since(started)
         if not boxes:
-            return decode, segment, 0.0
+            return decode, segment, _NOTHING
         shape = self._classifier.pack.manifest.input
         crops = cut_crops(pixels, np.asarray(boxes), size=shape.height, resize=shape.resize, context=shape.context)
         most = self._classifier.session.buckets[-1]
-        started = time.perf_counter()
+        started = Spent.now()
         for first in range(0, len(crops), most):
             self._classifier.session.run(crops[first : first + most])
-        return decode, segment, _ms(started)
+        return decode, segment, Spent.now().since(started)
 
 
 @asynccontextmanager
@@ -95,18 +114,14 @@ async def measure(url: str, photos: list[bytes], raw: Raw, *, warm_up: int = 2) 
     rounds = []
     async with httpx2.AsyncClient(base_url=url, timeout=120) as http:
         for photo in photos:
-            started = time.perf_counter()
+            started = Spent.now()
             answer = await http.post(
                 "/v1/claims", files={"photos": ("photo.jpg", photo, "image/jpeg")}, headers={"Prefer": "wait=60"}
             )
-            claim = _ms(started)
+            claim = Spent.now().since(started)
             if answer.status_code != 200 or answer.json()["status"] != "succeeded":
                 raise SystemExit(f"The claim did not succeed: {answer.text}")
             boxes = [finding["box"] for finding in answer.json()["photos"][0]["findings"]]
             decode, segment, classify = await asyncio.to_thread(raw.run, photo, boxes)
             rounds.append(Round(claim, decode, segment, classify, len(boxes)))
     return rounds[warm_up:]
-
-
-def _ms(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
