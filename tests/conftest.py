@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from redis import Redis
+
+from tests.unit.gateway.servers import valkey
 
 _EXPORT = Path(__file__).parent / "export"
 
@@ -18,3 +22,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _EXPORT in item.path.parents:
             item.add_marker(pytest.mark.train)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a real queue server that the tests of one module share."""
+    with valkey() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(server: str) -> str:
+    """That server, emptied for one test."""
+    with Redis.from_url(server) as redis:
+        redis.flushall()
+    return server

@@ -179,7 +179,7 @@ def manifest(task: str, name: str, *, version: str = "1", size: int = 1, **chang
         "supported": {
             "damages": ["dent", "scratch"],
             "fakes": ["reflection"],
-            "parts": ["left_door", "right_door"],
+            "parts": ["hood"],
             "coarse": ["door"],
             "classes": ["dent", "scratch", "broken_part"],
         },

@@ -21,8 +21,9 @@ DEFAULTS = {
     "max_queue": "200",
     "max_findings": "30",
     "claim_patience_seconds": "1 hour",
+    "claim_deadline_seconds": "24 hours",
 }
-UNITS = {"MiB": MEBIBYTE, "million": 1_000_000, "hour": 3600}
+UNITS = {"MiB": MEBIBYTE, "million": 1_000_000, "hour": 3600, "hours": 3600}
 
 
 def test_the_routes_and_examples_are_those_of_the_schema() -> None:

@@ -7,36 +7,16 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 from pycocotools.coco import COCO
 
 from tests.contract.keyring import bearing, key
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import BLUE, RED, photo
-from tests.unit.gateway.running import gateway
-from tests.unit.gateway.servers import valkey
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest.fixture
-async def http(tmp_path: Path, redis_url: str, fakes: Fakes) -> AsyncIterator[httpx2.AsyncClient]:
-    async with gateway(tmp_path, redis_url, fakes) as client:
-        yield client
 
 
 def tar(files: Mapping[str, bytes]) -> bytes:
@@ -194,10 +174,10 @@ async def test_a_part_that_is_sent_again_is_there_once_and_another_one_replaces_
     assert len(kept) == 2  # nothing of the replaced part, nor of the refused one
 
 
-async def test_a_canceled_batch_makes_no_more_claims_and_keeps_no_photo_of_its_own(
+async def test_a_canceled_batch_makes_no_more_claims_cancels_those_under_way_and_keeps_no_photo_of_its_own(
     http: httpx2.AsyncClient, fakes: Fakes, tmp_path: Path
 ) -> None:
-    fakes.segmenter.delay_s = 0.05
+    go_on = fakes.segmenter.hold()
     batch = await created(http)
     await put(http, f"{batch}/parts/1", tar({f"{n:03}.jpg": photo() for n in range(45)}))
     assert (await http.post(f"{batch}/start")).status_code == 202
@@ -206,11 +186,14 @@ async def test_a_canceled_batch_makes_no_more_claims_and_keeps_no_photo_of_its_o
     for _ in range(100):
         if begun := (await http.get("/v1/claims?page_size=100")).json()["data"]:
             break
+        await asyncio.sleep(0.02)
     canceled = (await http.post(f"{batch}/cancel")).json()
+    go_on.set()
     assert canceled["status"] == "canceled" == (await http.post(f"{batch}/cancel")).json()["status"]
     found = await results(http, batch)
     assert {result["status"] for result in found} >= {"canceled"} and len(begun) < 45
     claims = (await http.get("/v1/claims?page_size=100")).json()["data"]
+    assert {claim["status"] for claim in claims} <= {"succeeded", "canceled"}
     kept = [file for file in (tmp_path / "store" / "photos").rglob("*") if file.is_file()]
     assert len(claims) == len(kept) < 45
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from claimsight.cli import app
 from claimsight.transport import Transport
 from typer.testing import CliRunner
 
-from tests.unit.gateway.fakes import Fakes
+from tests.unit.gateway.fakes import Fakes, FakeSegmenter
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.servers import valkey
 from tests.unit.gateway.serving import served
@@ -64,7 +65,9 @@ def test_the_command_shows_findings_and_saves_overlays(url: str, photos: Path, t
     assert "Dent" in output and "a.jpg" in output
     assert [file.name for file in (tmp_path / "drawn").iterdir()] == ["01-a.webp"]
     status, output = run("jobs", "--url", url)
-    assert status == 0 and "clm_" in output
+    with Claimsight(url) as client:
+        newest = next(client.claims())
+    assert status == 0 and newest.id in output  # whole, also on 80 columns: it is to be copied
 
 
 @pytest.mark.parametrize(
@@ -106,12 +109,41 @@ def test_a_batch_that_broke_off_goes_on_with_the_parts_that_are_missing(
 
 
 def test_the_doctor_names_what_is_well_and_what_is_not(url: str) -> None:
-    status, output = run("doctor", "--url", url)
-    assert status == 0 and all(name in output for name in ("gateway", "key", "segmenter", "classifier", "memory")), (
-        output
-    )
+    result = CliRunner().invoke(app, ["doctor", "--url", url, "--json"])
+    assert result.exit_code == 0, result.output
+    printed = result.stdout[result.stdout.index("[\n") :]  # after the log lines of the gateway in this process
+    states = {check["what"]: check["state"] for check in json.loads(printed)}
+    assert all(states[name] == "ok" for name in ("provider cpu", "gateway", "key", "segmenter", "classifier", "memory"))
     status, output = run("doctor", "--url", "http://127.0.0.1:1")
     assert status == 1 and "FAIL" in output and "make run" in " ".join(output.split())
+
+
+def test_packs_are_listed_tried_activated_and_rolled_back_by_command(tmp_path: Path) -> None:
+    fakes = Fakes()
+    fakes.segmenter.others = {"2": FakeSegmenter()}
+    with valkey() as redis_url, served(tmp_path, redis_url, fakes) as url:
+
+        def packs(*words: str, status: int = 0) -> str:
+            found, output = run("packs", *words, "--url", url)
+            assert found == status, output
+            return " ".join(output.split())
+
+        assert "no canary" in packs("canary", "segmenter")
+        assert "2 sees 100.0%" in packs("canary", "segmenter", "2", "--share", "1")
+        with Claimsight(url) as client:
+            client.assess(photo(RED))
+            for _ in range(100):
+                if compared := client.packs.comparisons():
+                    break
+                time.sleep(0.1)
+        assert (compared[0].photos, compared[0].agreement, compared[0].same_title) == (1, 1, 1)
+        told = packs("compare")
+        assert "segmenter 1 -> 2, classifier 1" in told and "agreement 1.000, same title 1.000 of 1" in told
+        assert "2 answers. Back to 1" in packs("activate", "segmenter", "2")
+        assert "segmenter 2 there answers" in packs("list")
+        assert "segmenter: 1 answers" in packs("rollback", "segmenter")
+        refused = CliRunner().invoke(app, ["packs", "rollback", "classifier", "--url", url])
+        assert refused.exit_code != 0 and "No other pack has answered" in str(refused.exception)
 
 
 def test_a_busy_gateway_is_asked_again_when_it_says_so_and_with_the_same_key() -> None:
@@ -131,6 +163,21 @@ def test_a_busy_gateway_is_asked_again_when_it_says_so_and_with_the_same_key() -
     assert len(asked) == 3 and len(set(asked)) == 1
 
 
+def test_a_gateway_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("claimsight.transport.time.sleep", lambda _: None)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.path)
+        if len(asked) in (2, 3):
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, json={"state": "ready"})
+
+    with Claimsight(http=httpx2.Client(transport=httpx2.MockTransport(answer))) as client:
+        assert client.ready() == client.ready() == "ready"
+    assert len(asked) == 4
+
+
 def test_what_cannot_be_mended_by_waiting_is_not_tried_again() -> None:
     asked: list[str] = []
 
@@ -143,8 +190,11 @@ def test_what_cannot_be_mended_by_waiting_is_not_tried_again() -> None:
     assert len(asked) == 1
 
 
-def test_nobody_at_the_address_is_one_sentence_that_says_what_to_do() -> None:
+def test_nobody_at_the_address_is_at_once_one_sentence_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("claimsight.transport.time.sleep", slept.append)
     with pytest.raises(Unreachable, match="make run"):
-        Transport("http://127.0.0.1:1", None, patience_s=0).send("GET", "/v1/claims")
+        Transport("http://127.0.0.1:1", None, patience_s=120).send("GET", "/v1/claims")
+    assert not slept
     with pytest.raises(Unreachable, match="no address"):
         Transport("127.0.0.1:8080", None, patience_s=0)

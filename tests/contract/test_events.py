@@ -12,12 +12,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from redis import Redis
 
 from services.gateway.routes import events
 from tests.unit.gateway.fakes import Fakes, FakeSegmenter
 from tests.unit.gateway.pictures import RED, photo
-from tests.unit.gateway.servers import valkey
 from tests.unit.gateway.serving import served
 
 
@@ -28,17 +26,9 @@ class Event:
     data: Any
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
 @pytest.fixture
-def url(server: str, tmp_path: Path) -> Iterator[str]:
-    with Redis.from_url(server) as client:
-        client.flushall()
-    with served(tmp_path, server, Fakes(segmenter=FakeSegmenter(delay_s=0.15))) as running:
+def url(redis_url: str, tmp_path: Path) -> Iterator[str]:
+    with served(tmp_path, redis_url, Fakes(segmenter=FakeSegmenter(delay_s=0.15))) as running:
         yield running
 
 
@@ -108,12 +98,12 @@ async def test_whoever_heard_the_end_is_told_not_to_come_back(url: str) -> None:
 
 
 async def test_a_silent_stream_is_kept_open_with_heartbeats(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "_HEARTBEAT_S", 0.02)
     monkeypatch.setattr(events, "_LOOK_AGAIN_S", 0.01)
     slow = Fakes(segmenter=FakeSegmenter(delay_s=1.5))
-    with served(tmp_path, server, slow) as url:
+    with served(tmp_path, redis_url, slow) as url:
         where = await send(url, 1)
         async with asyncio.timeout(20), httpx2.AsyncClient(timeout=20) as http:
             assert ": ping" in (await http.get(f"{where}/events")).text

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +15,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from redis import Redis
 from starlette.types import Message
 
 from services.common.serving.errors import NotReady, Problem
 from services.common.serving.schemas import Segmentation
 from services.gateway import ids
 from services.gateway.app import build_app
+from services.gateway.photos import PhotoStore
 from services.gateway.schemas import Claim
 from tests.unit.gateway.fakes import Fakes, FakeSegmenter
 from tests.unit.gateway.pictures import BLUE, DARK, RED, photo
 from tests.unit.gateway.running import client, gateway, settings
-from tests.unit.gateway.servers import postgres, postgres_binaries, valkey
+from tests.unit.gateway.servers import postgres, postgres_binaries
 from tests.unit.gateway.serving import served
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def redis_url(server: str) -> str:
-    with Redis.from_url(server) as redis:
-        redis.flushall()
-    return server
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest.fixture
-async def http(tmp_path: Path, redis_url: str, fakes: Fakes) -> AsyncIterator[httpx2.AsyncClient]:
-    async with gateway(tmp_path, redis_url, fakes) as client:
-        yield client
 
 
 def files(*photos: bytes) -> list[tuple[str, tuple[str, bytes, str]]]:
@@ -78,6 +54,25 @@ async def test_a_claim_is_accepted_at_once_and_can_be_asked_for(http: httpx2.Asy
     assert "Retry-After" not in later.headers
 
 
+async def test_what_is_answered_at_once_is_what_the_records_hold(tmp_path: Path, redis_url: str) -> None:
+    fields = {"external_ref": "K-2", "metadata": '{"policy": 7}', "vehicle": '{"make": "Opel"}', "view": ["front", ""]}
+    async with gateway(tmp_path, redis_url, Fakes(), worker=False) as http:
+        told = await http.post("/v1/claims", files=files(photo(RED), b"no photo"), data=fields)
+    async with gateway(tmp_path, redis_url, Fakes(), worker=False) as http:
+        kept = await http.get(told.headers["Location"])
+    assert (told.json(), told.headers["ETag"]) == (kept.json(), kept.headers["ETag"])
+
+
+async def test_photos_that_do_not_fit_in_memory_arrive_byte_for_byte(tmp_path: Path, redis_url: str) -> None:
+    photos = [photo(RED) + os.urandom(3_000_000) for _ in range(4)]
+    async with gateway(tmp_path, redis_url, Fakes(), worker=False) as http:
+        claim = (await http.post("/v1/claims", files=files(*photos))).json()
+    kept = PhotoStore(settings(tmp_path, redis_url).photo_store)
+    for sent, told in zip(photos, claim["photos"], strict=True):
+        assert told["sha256"] == hashlib.sha256(sent).hexdigest()
+        assert await kept.get_photo(told["id"]) == sent
+
+
 async def test_waiting_gets_the_finished_claim_in_one_request(http: httpx2.AsyncClient) -> None:
     answer = await http.post(
         "/v1/claims",
@@ -102,9 +97,10 @@ async def test_waiting_gets_the_finished_claim_in_one_request(http: httpx2.Async
 
 
 async def test_a_wait_that_is_too_short_still_accepts_the_claim(http: httpx2.AsyncClient, fakes: Fakes) -> None:
-    fakes.segmenter.delay_s = 1.5
+    go_on = fakes.segmenter.hold()
     answer = await http.post("/v1/claims", files=files(photo(RED)), headers={"Prefer": "wait=1"})
     assert answer.status_code == 202 and answer.json()["status"] in ("queued", "processing")
+    go_on.set()
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

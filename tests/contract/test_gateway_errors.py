@@ -5,37 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+import tempfile
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from redis import Redis
 from sqlalchemy.exc import OperationalError
 
-from services.gateway import ids
-from services.gateway.records.store import ClaimStore
+from services.gateway import ids, upload
+from services.gateway.records.states import States
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, bomb, photo
 from tests.unit.gateway.running import gateway
-from tests.unit.gateway.servers import valkey
 
 LIMITS: dict[str, Any] = {"max_photos": 3, "max_photo_bytes": 200_000, "max_claim_bytes": 300_000}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def redis_url(server: str) -> str:
-    with Redis.from_url(server) as redis:
-        redis.flushall()
-    return server
 
 
 @pytest.fixture
@@ -314,13 +300,35 @@ async def test_records_lost_behind_an_accepted_claim_never_ask_to_send_it_again(
     async def lost(*_: object) -> None:
         raise OperationalError("SELECT", None, OSError("gone"))
 
-    monkeypatch.setattr(ClaimStore, "load", lost)
+    monkeypatch.setattr(States, "of", lost)
     answer = await http.post("/v1/claims", files=files(photo(RED)))
     problem = answer.json()
     assert (answer.status_code, problem["type"]) == (503, "urn:claimsight:problem:not-ready")
     assert "is accepted" in problem["detail"] and "again" not in problem["detail"]
     monkeypatch.undo()
     assert (await http.get(f"/v1/claims/{problem['claim_id']}")).status_code == 200
+
+
+async def test_whoever_forgot_curls_at_sign_is_told(http: httpx2.AsyncClient) -> None:
+    answer = await http.post("/v1/claims", files={"photos": (None, b"car.jpg")})
+    assert "photos=@car.jpg" in problem(answer, 415, "unsupported-media-type")
+    answer = await http.post("/v1/claims", files={"photos": ("car.jpg", b"car.jpg")})
+    assert "@" not in problem(answer, 415, "unsupported-media-type")
+
+
+async def test_a_full_disk_is_said_and_not_a_failure_inside(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, redis_url, Fakes(), worker=False) as http:
+        batch = (await http.post("/v1/batches", json={})).json()["links"]["self"]
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("r+b"))  # noqa: SIM115
+        monkeypatch.setattr(upload, "_IN_MEMORY", 0)
+        large = files(photo(RED) + bytes(2**21))
+        part = http.put(f"{batch}/parts/1", content=bytes(2**21))
+        for answer in (await http.post("/v1/claims", files=large), await part):
+            assert "no room" in problem(answer, 503, "not-ready") and answer.headers["Retry-After"]
+        monkeypatch.undo()
+        assert (await http.post("/v1/claims", files=large)).status_code == 202
 
 
 async def test_many_uploads_at_once_never_pass_the_limit(tmp_path: Path, redis_url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import httpx2
 import numpy as np
 import pytest
 from PIL import Image
-from redis import Redis
 from structlog.testing import capture_logs
 
 from services.common.serving.errors import NotFound, NotReady, Problem
@@ -24,24 +23,10 @@ from services.gateway.assessment.clients import Clients
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.running import client, settings
-from tests.unit.gateway.servers import valkey
 from tests.unit.generator.tiny import QUICK, car, encoded, generator, make
 
 pytest.importorskip("diffusers")
 pytest.importorskip("c2pa")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def redis_url(server: str) -> str:
-    with Redis.from_url(server) as redis:
-        redis.flushall()
-    return server
 
 
 @pytest.fixture(scope="module")

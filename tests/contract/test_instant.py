@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
@@ -15,25 +14,6 @@ from services.common.serving.errors import NotReady
 from tests.contract.keyring import bearing, key
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, bomb, photo
-from tests.unit.gateway.running import gateway
-from tests.unit.gateway.servers import valkey
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest.fixture
-async def http(tmp_path: Path, redis_url: str, fakes: Fakes) -> AsyncIterator[httpx2.AsyncClient]:
-    async with gateway(tmp_path, redis_url, fakes) as client:
-        yield client
 
 
 def noise(*, size: tuple[int, int] = (800, 600), light: float = 1.0, blur: float = 0.0) -> bytes:
@@ -85,8 +65,11 @@ async def test_an_analysis_names_the_damage_and_keeps_nothing(http: httpx2.Async
 
 
 async def test_too_many_at_once_are_refused_and_later_ones_are_not(http: httpx2.AsyncClient, fakes: Fakes) -> None:
-    fakes.segmenter.delay_s = 0.1
-    found = await asyncio.gather(*(post(http, "/v1/damage:analyze", photo(RED)) for _ in range(12)))
+    go_on = fakes.segmenter.hold()
+    sent = [asyncio.create_task(post(http, "/v1/damage:analyze", photo(RED))) for _ in range(12)]
+    await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)  # by a refusal: the others are held
+    go_on.set()
+    found = await asyncio.gather(*sent)
     statuses = [answer.status_code for answer in found]
     assert set(statuses) == {200, 503}
     assert all(answer.headers["Retry-After"] for answer in found if answer.status_code == 503)

@@ -7,14 +7,13 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from redis import Redis
 
 from services.common.serving.settings import InvalidSettings
 from services.gateway import apikeys, callers, guard, ids
@@ -23,20 +22,6 @@ from tests.contract.keyring import bearing, key
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.running import gateway, settings
-from tests.unit.gateway.servers import valkey
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def redis_url(server: str) -> str:
-    with Redis.from_url(server) as redis:
-        redis.flushall()
-    return server
 
 
 @pytest.fixture
@@ -230,16 +215,57 @@ def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
         assert records.execute("SELECT tenant FROM api_keys").fetchall() == [("acme",)]
 
 
+@pytest.mark.parametrize(
+    "url", ["sqlite:///{folder}/file/records.db", "sqlite:///{folder}", "postgresql://u:hush@127.0.0.1:1/x"]
+)
+async def test_records_that_cannot_be_opened_are_said_with_what_to_do(tmp_path: Path, url: str) -> None:
+    (tmp_path / "file").touch()  # in whose place no folder can be made, whoever runs the tests
+    given = Settings(data=tmp_path, database_url=url.format(folder=tmp_path))
+    with pytest.raises(InvalidSettings, match="cannot be opened") as told:
+        await guard.check(given)
+    assert "hush" not in str(told.value)
+
+
+async def test_records_of_a_newer_version_are_left_alone_and_said_to_be_so(tmp_path: Path) -> None:
+    given = Settings(data=tmp_path)
+    await guard.check(given)
+    with closing(sqlite3.connect(tmp_path / "records.db", isolation_level=None)) as rows:
+        rows.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(InvalidSettings, match=r"newer version.*9999"):
+        await guard.check(given)
+
+
 async def test_one_tenants_flood_is_429_for_it_and_nothing_for_another(tmp_path: Path, redis_url: str) -> None:
     flooding, other = [bearing(await key(tmp_path, tenant)) for tenant in ("acme", "other")]
     async with gateway(tmp_path, redis_url, Fakes(), quota={"requests_per_minute": 3}) as http:
         answers = [await http.get("/v1/claims", headers=flooding) for _ in range(5)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
-        assert answers[0].headers["RateLimit-Policy"] == '"requests";q=3;w=60'
-        assert answers[0].headers["RateLimit"].startswith('"requests";r=2;t=')
+        assert answers[0].headers["RateLimit-Policy"] == '"reads";q=3;w=60'
+        assert answers[0].headers["RateLimit"].startswith('"reads";r=2;t=')
         assert "RateLimit" in answers[-1].headers and int(answers[-1].headers["Retry-After"]) >= 1
         refused(answers[-1], 429, "rate-limited")
         assert (await http.get("/v1/claims", headers=other)).status_code == 200
+
+
+async def test_requests_that_write_are_counted_over_all_gateways(tmp_path: Path, redis_url: str) -> None:
+    mine = bearing(await key(tmp_path, "acme"))
+    quota = {"requests_per_minute": 3}
+    async with (
+        gateway(tmp_path, redis_url, Fakes(), worker=False, quota=quota) as one,
+        gateway(tmp_path, redis_url, Fakes(), worker=False, quota=quota) as other,
+    ):
+        answers = [await http.post("/v1/claims", headers=mine) for http in (one, other, one, other, one)]
+        assert [answer.status_code for answer in answers] == [415, 415, 415, 429, 429]
+        assert answers[1].headers["RateLimit"].startswith('"writes";r=1;t=')
+        assert (await other.get("/v1/claims", headers=mine)).status_code == 200
+
+
+async def test_a_lost_redis_opens_no_door_to_a_flood(tmp_path: Path) -> None:
+    mine = bearing(await key(tmp_path, "acme"))
+    nowhere = "redis://127.0.0.1:1"
+    async with gateway(tmp_path, nowhere, Fakes(), worker=False, quota={"requests_per_minute": 2}) as http:
+        answers = [await http.post("/v1/claims", headers=mine) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [503, 503, 429]
 
 
 async def test_a_tenant_has_its_own_quota_and_sees_what_it_used(tmp_path: Path, redis_url: str) -> None:

@@ -5,48 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import rfc8785
-from redis import Redis
 
 from services.gateway import photos
+from services.gateway.records.usage import UsageStore
 from tests.contract.keyring import bearing, key
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.running import gateway
-from tests.unit.gateway.servers import valkey
 
 WAIT = {"Prefer": "wait=20"}
 SAME = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def redis_url(server: str) -> str:
-    with Redis.from_url(server) as redis:
-        redis.flushall()
-    return server
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest.fixture
-async def http(tmp_path: Path, redis_url: str, fakes: Fakes) -> AsyncIterator[httpx2.AsyncClient]:
-    async with gateway(tmp_path, redis_url, fakes) as client:
-        yield client
 
 
 def one(data: bytes | None = None) -> list[tuple[str, tuple[str, bytes]]]:
@@ -60,6 +34,13 @@ async def sent(http: httpx2.AsyncClient, **more: Any) -> dict[str, Any]:
     return body
 
 
+async def worked_on(fakes: Fakes) -> None:
+    """Until a worker has asked the segmenter."""
+    async with asyncio.timeout(20):
+        while not fakes.segmenter.calls:  # noqa: ASYNC110 - nothing tells it
+            await asyncio.sleep(0.01)
+
+
 def refused(answer: httpx2.Response, status: int, slug: str) -> None:
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:claimsight:problem:{slug}"), answer.text
 
@@ -67,24 +48,62 @@ def refused(answer: httpx2.Response, status: int, slug: str) -> None:
 async def test_a_claim_is_not_finished_without_the_photos_that_were_added(
     http: httpx2.AsyncClient, fakes: Fakes
 ) -> None:
-    fakes.segmenter.delay_s = 0.5
+    go_on = fakes.segmenter.hold()
     claim = await sent(http)
     added = await http.post(f"{claim['links']['self']}/photos", files=one(), data={"view": "closeup"})
     assert added.status_code == 202 and added.json()["progress"]["total"] == 2
+    go_on.set()
     done = (await http.get(claim["links"]["self"], params={"wait": 20})).json()
     assert [each["status"] for each in done["photos"]] == ["succeeded"] * 2
     assert done["photos"][1]["view"] == "closeup" and done["summary"]["findings"] == 2
     refused(await http.post(f"{claim['links']['self']}/photos", files=one()), 409, "already-finished")
 
 
+async def test_a_claim_that_is_not_concluded_by_its_deadline_expires_and_says_so(
+    http: httpx2.AsyncClient, fakes: Fakes
+) -> None:
+    fakes.segmenter.delay_s = 30
+    claim = await sent(http, data={"deadline_seconds": "1"})
+    assert claim["expires_at"] > claim["created_at"]
+    done = (await http.get(claim["links"]["self"], params={"wait": 20})).json()
+    assert (done["status"], done["error"]["type"]) == ("expired", "urn:claimsight:problem:deadline-exceeded")
+    assert [each["status"] for each in done["photos"]] == ["failed"] and "evidence" in done["links"]
+    refused(await http.post(f"{claim['links']['self']}/cancel"), 409, "already-finished")
+    listed = (await http.get("/v1/claims", params={"status": "expired"})).json()["data"]
+    assert [each["id"] for each in listed] == [claim["id"]]
+
+
+async def test_a_claim_that_would_hardly_end_in_time_is_refused_at_once_and_told_when_to_come_back(
+    tmp_path: Path, redis_url: str, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(*_: object) -> float:
+        return 0.5
+
+    monkeypatch.setattr(UsageStore, "throughput", slow)
+    async with gateway(tmp_path, redis_url, fakes, worker=False) as http:
+        for _ in range(4):
+            await sent(http)
+        late = await http.post("/v1/claims", files=one(), data={"deadline_seconds": "5"})
+        refused(late, 503, "queue-full")
+        assert int(late.headers["Retry-After"]) >= 1
+        assert (await http.post("/v1/claims", files=one(), data={"deadline_seconds": "60"})).status_code == 202
+
+
+@pytest.mark.parametrize("deadline", ["0", "-1", "1.5", "soon", "9999999999"])
+async def test_a_deadline_that_is_none_is_refused(http: httpx2.AsyncClient, deadline: str) -> None:
+    refused(await http.post("/v1/claims", files=one(), data={"deadline_seconds": deadline}), 422, "invalid-request")
+
+
 async def test_a_cancelled_claim_stays_so_and_a_finished_one_cannot_be(http: httpx2.AsyncClient, fakes: Fakes) -> None:
-    fakes.segmenter.delay_s = 0.5
+    go_on = fakes.segmenter.hold()
     claim = await sent(http)
+    await worked_on(fakes)
     for _ in range(2):
         answer = await http.post(claim["links"]["cancel"])
         assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
         assert answer.json()["photos"][0]["status"] == "canceled"
-    await asyncio.sleep(0.8)
+    go_on.set()
+    await asyncio.sleep(0.3)  # in which the worker would write what it found
     assert (await http.get(claim["links"]["self"])).json()["status"] == "canceled"
     finished = await sent(http, headers=WAIT)
     refused(await http.post(f"{finished['links']['self']}/cancel"), 409, "already-finished")
@@ -105,12 +124,13 @@ async def test_erasing_leaves_a_receipt_and_nothing_else(http: httpx2.AsyncClien
 
 
 async def test_a_claim_is_erased_under_the_hands_of_its_worker(http: httpx2.AsyncClient, fakes: Fakes) -> None:
-    fakes.segmenter.delay_s = 0.4
+    go_on = fakes.segmenter.hold()
     claim = await sent(http)
+    await worked_on(fakes)
     assert (await http.delete(claim["links"]["self"])).json()["status"] == "done"
-    await asyncio.sleep(0.6)
+    go_on.set()
+    await asyncio.sleep(0.3)  # in which the worker would write what it found
     refused(await http.get(claim["links"]["self"]), 404, "not-found")
-    fakes.segmenter.delay_s = 0
     assert (await sent(http, headers=WAIT))["status"] == "succeeded"
 
 
@@ -134,12 +154,37 @@ async def test_an_erasure_that_the_photo_store_held_up_is_completed_later(
 
 
 async def test_claims_are_erased_when_their_time_is_over(tmp_path: Path, redis_url: str, fakes: Fakes) -> None:
-    async with gateway(tmp_path, redis_url, fakes, sweep_seconds=0.1, retention_days=1e-6) as http:
+    async with gateway(tmp_path, redis_url, fakes) as http:
         claim = await sent(http, headers=WAIT)
+    async with gateway(tmp_path, redis_url, fakes, sweep_seconds=0.1, retention_days=1e-6) as http:
         async with asyncio.timeout(20):
             while (await http.get(claim["links"]["self"])).status_code != 404:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert [path for path in (tmp_path / "store").rglob("pho_*") if path.is_file()] == []
+
+
+async def test_an_erasure_that_fails_in_an_unforeseen_way_holds_up_no_other(
+    tmp_path: Path, redis_url: str, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, redis_url, fakes) as http:
+        made = [await sent(http, headers=WAIT) for _ in range(2)]
+    erase, odd = photos.PhotoStore.erase, made[0]["photos"][0]["id"]
+
+    async def odd_one(self: photos.PhotoStore, photo_id: str) -> int:
+        if photo_id == odd:
+            raise RuntimeError("nobody foresaw this")
+        return await erase(self, photo_id)
+
+    monkeypatch.setattr(photos.PhotoStore, "erase", odd_one)
+    async with gateway(tmp_path, redis_url, fakes, sweep_seconds=0.1, retention_days=1e-6) as http:
+        for claim in made:
+            async with asyncio.timeout(20):
+                while (await http.get(claim["links"]["self"])).status_code != 404:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        assert (await http.delete(made[0]["links"]["self"])).json()["status"] == "pending"
+        async with asyncio.timeout(20):
+            while (await http.delete(made[1]["links"]["self"])).json()["status"] == "pending":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
 async def test_evidence_is_canonical_and_its_hash_can_be_checked(http: httpx2.AsyncClient) -> None:
@@ -156,9 +201,10 @@ async def test_evidence_is_canonical_and_its_hash_can_be_checked(http: httpx2.As
 
 
 async def test_there_is_no_evidence_of_an_unfinished_claim(http: httpx2.AsyncClient, fakes: Fakes) -> None:
-    fakes.segmenter.delay_s = 0.5
+    go_on = fakes.segmenter.hold()
     claim = await sent(http)
     refused(await http.get(f"{claim['links']['self']}/evidence"), 409, "not-finished")
+    go_on.set()
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ async def test_a_newer_pack_behind_the_same_address_is_noticed(packs: dict[str, 
     async with serving(app) as http:
         client = HttpSegmenter(http)
         before = await client.info()
-        client._info = before.model_copy(update={"model": before.model.model_copy(update={"version": "0"})})
+        client._infos[None] = before.model_copy(update={"model": before.model.model_copy(update={"version": "0"})})
         await client.segment(painted_photo())
         assert (await client.info()).model.version == "1"
 
@@ -239,7 +239,7 @@ async def test_crops_cut_for_a_former_pack_are_worth_another_try(packs: dict[str
         client = HttpClassifier(http)
         now = await client.info()
         former = now.model.model_copy(update={"version": "0"})
-        client._info = now.model_copy(update={"model": former, "input_height": 8, "input_width": 8})
+        client._infos[None] = now.model_copy(update={"model": former, "input_height": 8, "input_width": 8})
         crops = np.zeros((1, 8, 8, 3), np.uint8)
         with pytest.raises(NotReady, match="Another model"):
             await client.classify(crops)

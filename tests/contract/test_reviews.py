@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from PIL import Image
-from redis import Redis
 
 from services.common.serving.errors import InvalidRequest, NotReady
 from services.gateway import ids
@@ -21,15 +19,8 @@ from services.gateway.reviews.schemas import Case, HeldCase, History, PastCases,
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.running import gateway, settings
-from tests.unit.gateway.servers import valkey
 
 Json = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
 
 
 @pytest.fixture
@@ -38,14 +29,6 @@ def fakes() -> Fakes:
     made = Fakes()
     made.segmenter.fake_score = 0.4
     return made
-
-
-@pytest.fixture
-async def http(tmp_path: Path, server: str, fakes: Fakes) -> AsyncIterator[httpx2.AsyncClient]:
-    with Redis.from_url(server) as redis:
-        redis.flushall()
-    async with gateway(tmp_path, server, fakes) as client:
-        yield client
 
 
 async def claim(http: httpx2.AsyncClient, *photos: bytes, reference: str = "K-1") -> Json:
@@ -173,7 +156,7 @@ async def test_a_rejected_finding_is_no_damage_and_no_doubt(http: httpx2.AsyncCl
     assert answer.json()["memory"] == "none"
     after, finding = await shown(http, made["id"])
     assert finding["review"]["action"] == "reject"
-    assert after["summary"] == {"route": "auto", "reasons": [], "parts": [], "findings": 0}
+    assert after["summary"] == {"route": "auto", "reasons": [], "parts": [], "findings": 0, "review": None}
     assert fakes.retrieval.cases == {}
 
 
@@ -229,9 +212,9 @@ async def test_what_somebody_has_open_is_refused_to_others_who_are_told_who(http
 
 
 async def test_a_lease_that_ran_out_goes_to_the_next_and_the_late_decision_is_refused(
-    tmp_path: Path, server: str, fakes: Fakes
+    tmp_path: Path, redis_url: str, fakes: Fakes
 ) -> None:
-    async with gateway(tmp_path, server, fakes, review_lease_seconds=0.2) as http:
+    async with gateway(tmp_path, redis_url, fakes, review_lease_seconds=0.2) as http:
         await claim(http)
         late = await taken(http, "Ada")
         await asyncio.sleep(0.3)

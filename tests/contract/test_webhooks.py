@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from redis import Redis
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
@@ -20,24 +19,10 @@ from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
 from services.gateway.records.webhooks import WebhookStore
 from services.gateway.webhooks import sender
-from tests.unit.gateway.fakes import Fakes
+from tests.unit.gateway.fakes import Fakes, FakeSegmenter
 from tests.unit.gateway.pictures import RED, photo
 from tests.unit.gateway.receiver import Receiver, receiving
 from tests.unit.gateway.running import gateway
-from tests.unit.gateway.servers import valkey
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with valkey() as url:
-        yield url
-
-
-@pytest.fixture
-def redis_url(server: str) -> str:
-    with Redis.from_url(server) as client:
-        client.flushall()
-    return server
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +80,29 @@ async def test_a_finished_claim_is_told_to_its_receiver_signed_and_without_findi
     }  # fmt: skip
     assert log["event_id"] == got.headers["webhook-id"]
     assert [entry["status"] for entry in log["log"]] == [200]
+
+
+async def test_while_a_secret_is_replaced_both_verify_and_afterwards_only_the_new_one(
+    tmp_path: Path, redis_url: str
+) -> None:
+    async with running(tmp_path, redis_url) as http, receiving() as receiver:
+        webhook = await registered(http, receiver)
+        where = f"/v1/webhooks/{webhook['id']}"
+        new = (await http.post(f"{where}:rotate")).json()["secret"]
+        await http.post(f"{where}:test")
+        (both,) = await receiver.until(1)
+        newest = (await http.post(f"{where}:rotate", json={"overlap_hours": 0.00001})).json()["secret"]
+        await asyncio.sleep(0.1)
+        await http.post(f"{where}:test")
+        alone = (await receiver.until(2))[1]
+        assert "secret" not in (await http.get(where)).json()
+        refused = await http.post(f"{where}:rotate", json={"overlap_hours": 1000})
+    assert refused.status_code == 422 and len({webhook["secret"], new, newest}) == 3
+    for secret in (webhook["secret"], new):
+        Verifier(secret).verify(both.body, both.headers)
+        with pytest.raises(WebhookVerificationError):
+            Verifier(secret).verify(alone.body, alone.headers)
+    Verifier(newest).verify(alone.body, alone.headers)
 
 
 async def test_a_body_that_was_changed_on_its_way_does_not_verify(tmp_path: Path, redis_url: str) -> None:
@@ -157,6 +165,20 @@ async def test_only_events_that_were_asked_for_are_sent(tmp_path: Path, redis_ur
         await send(http)
         await other.until(1)
         assert receiver.got == []
+
+
+async def test_an_expired_claim_is_told_as_such_to_whoever_did_not_ask_for_fewer_events(
+    tmp_path: Path, redis_url: str
+) -> None:
+    fakes = Fakes(segmenter=FakeSegmenter(delay_s=30))
+    async with running(tmp_path, redis_url, fakes) as http, receiving() as receiver, receiving() as other:
+        await registered(http, receiver)
+        await registered(http, other, events=["claim.failed"])
+        claim = await send(http, deadline_seconds="1")
+        (got,) = await receiver.until(1)
+        assert other.got == []
+    told = json.loads(got.body)
+    assert (told["type"], told["data"]["id"], told["data"]["status"]) == ("claim.expired", claim["id"], "expired")
 
 
 async def test_a_secret_is_shown_once(tmp_path: Path, redis_url: str) -> None:

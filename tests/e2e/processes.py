@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -56,6 +57,20 @@ class Service:
                 pass
             time.sleep(0.05)
         raise AssertionError(f"{self.name} is not ready: {last}\n{self.tail()}")
+
+    def wait_until_it_remembers(self, base_url: str) -> dict[str, Any]:
+        """What `/v1/models` answers once the memory is open: a gateway is ready before, because it can do without."""
+        deadline = time.monotonic() + _START_S
+        while "rows" not in (models := httpx2.get(f"{base_url}/v1/models", timeout=30).json())["memory"]:
+            assert time.monotonic() < deadline, f"{self.name} has no memory: {models['memory']}\n{self.tail()}"
+            time.sleep(0.05)
+        return dict(models)
+
+    def wait_until_it_says(self, text: str) -> None:
+        deadline = time.monotonic() + _START_S
+        while text not in self.log.read_text(errors="replace"):
+            assert self.process.poll() is None and time.monotonic() < deadline, f"{text!r} is missing:\n{self.tail()}"
+            time.sleep(0.05)
 
     def stop(self, name: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal and answer the exit status (negative: the signal that ended it)."""

@@ -92,6 +92,36 @@ def test_one_bad_photo_is_shown_with_its_own_error(page: Page, url: str, photos:
     expect(page.locator(".card.failed")).to_contain_text("damaged or cut off")
 
 
+def test_a_photo_of_a_canceled_claim_is_not_said_to_show_no_damage(
+    page: Page, url: str, photos: dict[str, Path], fakes: Fakes
+) -> None:
+    fakes.classifier.problem = NotReady("The classifier cannot be reached")
+    try:
+        page.goto(url)
+        page.set_input_files("#files", str(photos["dent"]))
+        expect(page.locator("#verdict .badge.busy")).to_contain_text("Looking")
+        page.evaluate(
+            "id => fetch(`/v1/claims/${id}/cancel`, {method: 'POST'})", page.locator("#verdict .id").inner_text()
+        )
+        expect(page.locator("#verdict")).to_contain_text("The claim was stopped.")
+    finally:
+        fakes.classifier.problem = None
+    expect(page.locator("#findings")).to_contain_text("stopped before this photo was looked at")
+    expect(page.locator(".strip .tag")).to_have_text("Canceled")
+
+
+def test_parts_are_listed_with_the_damages_names_for_people(page: Page, url: str, photos: dict[str, Path]) -> None:
+    submit(page, url, photos["dent"])
+    told = page.evaluate(
+        "async () => { const { verdict } = await import('/page/findings.js');"
+        "const claim = await (await fetch('/v1/claims/' + document.querySelector('#verdict .id').textContent)).json();"
+        "claim.summary.parts[0].damages = ['missingpart'];"
+        "Object.assign(claim.photos[0].findings[0], { damage: 'missingpart', display: 'Missing part' });"
+        "return verdict(claim).map((node) => node.textContent).join(); }"
+    )
+    assert "Front left door missing part" in told
+
+
 def test_a_refused_upload_says_what_to_send_instead(page: Page, url: str, photos: dict[str, Path]) -> None:
     page.goto(url)
     page.set_input_files("#files", str(photos["text"]))

@@ -162,7 +162,7 @@ def test_the_way_back_survives_a_reload(open_page: Open, url: str) -> None:
     page = open_page()
     ready(page)
     page.keyboard.press("a")
-    expect(page.locator("#nothing")).to_be_visible()
+    expect(page.locator("#nothing")).to_contain_text("1 decided today")
     page.reload()
     expect(page.locator("#nothing")).to_be_visible()
     page.get_by_role("button", name="Undo the last decision").click()
@@ -187,7 +187,7 @@ def test_a_correction_names_damage_and_part_in_a_dialog(open_page: Open, url: st
     assert (finding["damage"], finding["part"]["name"]) == ("rust", "windshield")
     page.goto(f"{url}/review?finding={finding['id']}")
     expect(page.locator("#case")).to_contain_text("Corrected by Ada")
-    expect(page.locator("#case")).to_contain_text("Before: dent.")
+    expect(page.locator("#case")).to_contain_text("Before: Dent.")
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Undo").last.click()
     expect(page.locator("#case")).to_contain_text("Dent?")
@@ -216,7 +216,7 @@ def test_a_decision_that_comes_too_late_overwrites_nothing_and_says_so(open_page
     bea.keyboard.press("r")
     expect(bea.locator("#nothing")).to_contain_text("1 decided today")
     ada.keyboard.press("a")
-    expect(ada.get_by_role("alert")).to_contain_text("Not saved: Somebody decided this finding")
+    expect(ada.get_by_role("alert")).to_contain_text("Not saved: Somebody decided this")
     expect(ada.locator("#nothing")).to_be_visible()
     (finding,) = findings(url, claim)
     assert (finding["review"]["action"], finding["review"]["reviewer"]) == ("reject", "Bea")
@@ -256,6 +256,10 @@ def test_on_a_phone_everything_is_reached_by_thumb(open_page: Open, url: str) ->
     page = open_page(phone=True)
     first = ready(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tools = page.locator(".tools > :not(.grow)").evaluate_all(
+        "all => all.map((one) => one.scrollWidth - one.clientWidth)"
+    )
+    assert max(tools) <= 0 and len(tools) == 7  # no word of theirs is cut off
     for name in ("No damage", "Skip", "Correct", "Confirm"):
         box = page.locator("#actions").get_by_role("button", name=name).bounding_box()
         assert box and box["height"] >= 44 and box["width"] >= 44 and box["y"] + box["height"] <= _PHONE["height"]

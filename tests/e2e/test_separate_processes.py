@@ -15,12 +15,14 @@ from PIL import Image
 from services.common.jobs import embedded
 from tests.e2e.processes import Service, free_port, post_claim, running
 from tests.e2e.scenes import damaged_car, pack_environment
+from tests.unit.serving.collector import Collector, Span, collecting
 
 
 @dataclass(frozen=True)
 class House:
     url: str
     services: dict[str, Service]
+    collector: Collector
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "CLAIMSIGHT_RETRIEVAL_DATA": str(folder / "memory"),
     }
     with ExitStack() as stack:
+        collector = stack.enter_context(collecting())
+        environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         environment["CLAIMSIGHT_GATEWAY_REDIS_URL"] = stack.enter_context(embedded.running(folder / "queue"))
         started = {}
         for name in ("segmenter", "classifier", "retrieval", "gateway", "worker"):
@@ -49,7 +53,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             started[name] = stack.enter_context(running(module, *arguments, log=log, environment=environment))
         for name, url in urls.items():
             started[name].wait_until_ready(url)
-        yield House(urls["gateway"], started)
+        yield House(urls["gateway"], started, collector)
 
 
 def test_a_claim_walks_through_all_processes(house: House) -> None:
@@ -85,6 +89,48 @@ def test_the_models_of_all_services_are_shown(house: House) -> None:
     assert models["segmenter"]["providers"] == ["CPUExecutionProvider"]
     assert models["memory"]["backbone"] == models["classifier"]["backbone"]
     assert models["memory"]["rows"] == 60
+
+
+def test_one_trace_leads_through_all_processes_and_names_nobody(house: House) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    private = ("Erika-Mustermann", "B-XY-123.jpg", "erikas-phone/1.0")
+    answer = httpx2.post(
+        f"{house.url}/v1/claims",
+        files=[("photos", (private[1], damaged_car(), "image/jpeg"))],
+        data={"external_ref": private[0]},
+        headers={
+            "Prefer": "wait=30",
+            "User-Agent": private[2],
+            "traceparent": f"00-{trace}-00f067aa0ba902b7-01",
+        },
+        timeout=60,
+    )
+    claim = answer.json()
+    assert claim["status"] == "succeeded" and claim["photos"][0]["findings"], answer.text
+    steps = {
+        "claimsight-gateway": {"POST /v1/claims"},
+        "claimsight-gateway-worker": {"queue wait", "claims", "photo", "decode", "segment", "classify", "retrieve"}
+        | {"describe", "write", "finish", "segmenter", "classifier", "retrieval"},
+        "claimsight-segmenter": {"POST /v1/segment", "queue wait", "infer"},
+        "claimsight-classifier": {"POST /v1/classify", "queue wait", "infer"},
+        "claimsight-retrieval": {"POST /v1/search"},
+    }
+    wanted = {(service, name) for service, names in steps.items() for name in names}
+
+    def walked(spans: list[Span]) -> set[tuple[str, str]]:
+        return {(span.service, span.name) for span in spans if span.trace == trace}
+
+    spans = house.collector.until(lambda spans: wanted <= walked(spans))
+    assert wanted <= walked(spans), wanted - walked(spans)
+    ours = {span.id: span for span in spans if span.trace == trace}
+    assert all(span.parent in ours or span.parent == "00f067aa0ba902b7" for span in ours.values())
+    (job,) = [span for span in ours.values() if span.name == "claims"]
+    assert job.attributes["claimsight.job"] == claim["id"]
+    logs = {name: service.log.read_text(encoding="utf-8") for name, service in house.services.items()}
+    assert claim["id"] in logs["worker"] and trace in logs["segmenter"]  # who looks for a claim finds it in every room
+    for word in private:
+        assert word.encode() not in house.collector.received
+        assert [name for name, log in logs.items() if word in log] == []
 
 
 def test_every_service_ends_with_status_0_on_sigterm(house: House) -> None:  # the last: it ends them

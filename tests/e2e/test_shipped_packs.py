@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from export.data.toycar import render_claim
-from tests.e2e.processes import ROOT, free_port, post_claim, running
+from tests.e2e.processes import ROOT, Service, free_port, post_claim, running
 from tests.e2e.scenes import jpeg
 
 MODELS = ROOT / "models"
@@ -25,16 +25,37 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
     folder, port = tmp_path_factory.mktemp("shipped"), free_port()
     arguments = ("--port", str(port), "--data", str(folder / "data"))
     with running("services.standalone", *arguments, log=folder / "log") as service:
         service.wait_until_ready(f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
+        yield service, f"http://127.0.0.1:{port}"
 
 
-def test_the_served_models_are_the_shipped_packs_and_belong_together(url: str) -> None:
-    models = httpx2.get(f"{url}/v1/models", timeout=30).json()
+@pytest.fixture(scope="module")
+def url(started: tuple[Service, str]) -> str:
+    return started[1]
+
+
+@pytest.fixture(scope="module")
+def claims(url: str) -> dict[str, dict[str, Any]]:
+    """One claim of real photos of damaged cars and one of whole ones."""
+    listed = json.loads((REAL / "test.json").read_text())["images"]
+    chosen = {
+        "damaged": [image for image in listed if image["source"] == "bilgi" and not image["negative"]],
+        "undamaged": [image for image in listed if image["negative"] == "undamaged_car"],
+    }
+    claims = {}
+    for kind, images in chosen.items():
+        photos = [(REAL / "images" / Path(image["file_name"]).name).read_bytes() for image in images[:PHOTOS]]
+        claims[kind] = post_claim(url, *photos, wait_s=60).json()
+    return claims
+
+
+def test_the_served_models_are_the_shipped_packs_and_belong_together(started: tuple[Service, str]) -> None:
+    service, url = started
+    models = service.wait_until_it_remembers(url)
     assert models["segmenter"]["names_hash"] == models["classifier"]["names_hash"]
     assert models["memory"]["backbone"] == models["classifier"]["backbone"]
     assert models["memory"]["rows"] > 1000
@@ -52,19 +73,6 @@ def test_a_rendered_car_is_assessed_from_all_sides(url: str) -> None:
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real photos here")
 class TestRealPhotos:
     """Sane answers, not accuracy: how good the models are is measured elsewhere, on all photos."""
-
-    @pytest.fixture(scope="class")
-    def claims(self, url: str) -> dict[str, dict[str, Any]]:
-        listed = json.loads((REAL / "test.json").read_text())["images"]
-        chosen = {
-            "damaged": [image for image in listed if image["source"] == "bilgi" and not image["negative"]],
-            "undamaged": [image for image in listed if image["negative"] == "undamaged_car"],
-        }
-        claims = {}
-        for kind, images in chosen.items():
-            photos = [(REAL / "images" / Path(image["file_name"]).name).read_bytes() for image in images[:PHOTOS]]
-            claims[kind] = post_claim(url, *photos, wait_s=60).json()
-        return claims
 
     def test_every_photo_is_assessed(self, claims: dict[str, dict[str, Any]]) -> None:
         for claim in claims.values():

@@ -51,7 +51,7 @@ def test_a_claim_is_answered_with_findings_and_an_overlay(served: tuple[str, Ser
 
 def test_it_says_where_it_serves_and_how_to_send_a_photo(served: tuple[str, Service]) -> None:
     url, service = served
-    assert f"Claimsight is ready: {url}" in service.log.read_text()
+    service.wait_until_it_says(f"Claimsight is ready: {url}")  # the gateway is ready before the memory is
     assert f"curl -F photos=@car.jpg -H 'Prefer: wait=30' {url}/v1/claims" in service.log.read_text()
 
 
@@ -109,6 +109,7 @@ def test_sigterm_ends_it_well_and_the_next_start_knows_the_claims(
     url, second = _start(tmp_path, environment)
     try:
         assert httpx2.get(url + claim["links"]["self"]).json()["status"] == "succeeded"
+        second.wait_until_it_remembers(url)
         assert second.log.read_text().count("memory pack loaded") == 1  # by the first start only
     finally:
         assert second.stop(signal.SIGINT) == 0, second.tail()

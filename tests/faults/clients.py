@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import httpx2
 from tests.unit.gateway.pictures import BLUE, RED, photo
 
 _PHOTOS = [photo(RED), photo(RED, BLUE)]  # one finding each
+_ENDS = ("succeeded", "failed", "canceled", "expired")
 
 
 @dataclass
@@ -20,6 +22,7 @@ class Client:
 
     http: httpx2.AsyncClient
     photos: int = 2
+    deadline_s: int | None = None
     accepted: list[str] = field(default_factory=list)
     refused: Counter[int] = field(default_factory=Counter)
     rude: int = 0
@@ -27,9 +30,12 @@ class Client:
 
     async def send_once(self) -> str | None:
         """The claim's id, or None where it was refused. A connection that breaks counts as broken."""
-        files = [("photos", (f"{number}.jpg", _PHOTOS[number % 2])) for number in range(self.photos)]
+        # Bytes after a photo's end show nothing, and make it one that nobody has looked at yet.
+        photos = [_PHOTOS[number % 2] + os.urandom(8) for number in range(self.photos)]
+        files = [("photos", (f"{number}.jpg", data)) for number, data in enumerate(photos)]
+        fields = {"deadline_seconds": str(self.deadline_s)} if self.deadline_s else {}
         try:
-            answer = await self.http.post("/v1/claims", files=files)
+            answer = await self.http.post("/v1/claims", files=files, data=fields)
         except httpx2.TransportError:
             self.broken += 1
             return None
@@ -59,7 +65,7 @@ class Client:
             except httpx2.TransportError:
                 await asyncio.sleep(0.5)
                 continue
-            if answer.status_code == 200 and answer.json()["status"] in ("succeeded", "failed"):
+            if answer.status_code == 200 and answer.json()["status"] in _ENDS:
                 claim: dict[str, object] = answer.json()
                 return claim
             if answer.status_code != 200:

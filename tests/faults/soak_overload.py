@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from datetime import datetime
+from typing import Any
 
 import httpx2
 
@@ -13,6 +15,7 @@ from tests.faults.clients import Client, percentile
 from tests.faults.house import House
 
 _WARM_S = 10.0
+_AT_ONCE = 12
 _QUIET_EVERY_S = 2.0
 
 
@@ -21,18 +24,22 @@ async def soak(
 ) -> dict[str, object]:
     """`key` and `other` are API keys of two tenants; the first one floods, with `least` claims a second or more."""
     async with _client(house, key) as noisy, _client(house, other) as quiet:
+        await _started(house)
         rate = await _capacity(noisy)
         alone = [await _one(quiet) for _ in range(5)]
-        flood = Client(noisy, photos=1)
-        beside: list[float] = []
+        alone_s = [_lasted(claim) for claim in alone]
+        flood = Client(noisy, photos=1, deadline_s=round(deadline_s))
+        beside: list[dict[str, Any]] = []
         visiting = asyncio.create_task(_visit(quiet, beside))
         offered = await _flood(flood, max(rate * factor, least), seconds)
         visiting.cancel()
         await asyncio.gather(visiting, return_exceptions=True)
-        after_s = await _normal_again(noisy, alone)
-        waited = [_lasted(await flood.end(claim_id)) for claim_id in flood.accepted]
+        after_s = await _normal_again(noisy)
+        ended = [await flood.end(claim_id) for claim_id in flood.accepted]
+        waited = [_lasted(claim) for claim in ended]
+        beside_s = [_lasted(claim) for claim in beside]
         return {
-            "capacity claims/s": round(rate, 1),
+            "capacity, claims finished/s": round(rate, 2),
             "offered": offered,
             "offered claims/s": round(offered / seconds, 1),
             "accepted": len(flood.accepted),
@@ -42,11 +49,15 @@ async def soak(
             "accepted: p50, p99, longest s": [round(percentile(waited, share), 2) for share in (0.5, 0.99, 1)],
             "deadline s": deadline_s,
             "accepted and late": sum(each > deadline_s for each in waited),
+            "final states of the accepted": dict(Counter(str(claim["status"]) for claim in ended)),
             "a claim is taken again after s": round(after_s, 1),
-            "other tenant alone: median, longest s": [round(percentile(alone, share), 2) for share in (0.5, 1)],
+            "other tenant alone: median, longest s": [round(percentile(alone_s, share), 2) for share in (0.5, 1)],
+            "... of it until a worker began (median)": _queued(alone),
             "other tenant beside the flood: n, median, longest s": [
-                len(beside), *(round(percentile(beside, share), 2) for share in (0.5, 1))
+                len(beside), *(round(percentile(beside_s, share), 2) for share in (0.5, 1))
             ],
+            "... of it until a worker began (median) ": _queued(beside),
+            "other tenant, longer by (medians) s": round(percentile(beside_s, 0.5) - percentile(alone_s, 0.5), 2),
         }  # fmt: skip
 
 
@@ -56,18 +67,39 @@ def _client(house: House, key: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=house.url, timeout=60, trust_env=False, limits=limits, headers=headers)
 
 
+async def _started(house: House) -> None:
+    """Until every worker takes work: what starts meanwhile is no capacity."""
+    for name in house.running:
+        if name.startswith("worker"):
+            await asyncio.to_thread(house.wait_until_up, name)
+
+
 async def _capacity(http: httpx2.AsyncClient) -> float:
-    """Claims a second that a few clients get done who wait for each."""
+    """Claims a second that are finished while a few clients always have one under way, once the first was.
+
+    Over `_WARM_S`, and on until enough are finished to tell.
+    """
     client = Client(http, photos=1)
-    ends = time.monotonic() + _WARM_S
+    await client.end(await client.send())
+    begun, finished = time.monotonic(), 0
 
     async def one() -> None:
-        while time.monotonic() < ends:
+        nonlocal finished
+        while True:
             await client.end(await client.send())
+            finished += 1
 
-    begun = time.monotonic()
-    await asyncio.gather(*(one() for _ in range(12)))
-    return len(client.accepted) / (time.monotonic() - begun)
+    sending = [asyncio.create_task(one()) for _ in range(_AT_ONCE)]
+    while time.monotonic() < begun + _WARM_S or finished < _AT_ONCE:
+        failed, _ = await asyncio.wait(sending, timeout=0.1, return_when=asyncio.FIRST_EXCEPTION)
+        for task in failed:
+            task.result()
+    rate = finished / (time.monotonic() - begun)
+    for task in sending:
+        task.cancel()
+    await asyncio.gather(*sending, return_exceptions=True)
+    await asyncio.gather(*(client.end(claim_id) for claim_id in client.accepted))
+    return rate
 
 
 async def _flood(client: Client, rate: float, seconds: float) -> int:
@@ -86,19 +118,23 @@ async def _flood(client: Client, rate: float, seconds: float) -> int:
     return offered
 
 
-async def _visit(http: httpx2.AsyncClient, lasted: list[float]) -> None:
+async def _visit(http: httpx2.AsyncClient, ended: list[dict[str, Any]]) -> None:
     await asyncio.sleep(_QUIET_EVERY_S)  # until the flood stands
     while True:
-        lasted.append(await _one(http))
+        ended.append(await _one(http))
         await asyncio.sleep(_QUIET_EVERY_S)
 
 
-async def _one(http: httpx2.AsyncClient) -> float:
+async def _one(http: httpx2.AsyncClient) -> dict[str, Any]:
     client = Client(http, photos=1)
-    return _lasted(await client.end(await client.send()))
+    return await client.end(await client.send())
 
 
-async def _normal_again(http: httpx2.AsyncClient, alone: list[float]) -> float:
+def _queued(claims: list[dict[str, Any]]) -> float:
+    return round(percentile([claim["timings_ms"]["queue"] / 1000 for claim in claims], 0.5), 3)
+
+
+async def _normal_again(http: httpx2.AsyncClient) -> float:
     """Seconds from the flood's end until a claim of the flooding tenant is taken again at the first try."""
     begun = time.monotonic()
     client = Client(http, photos=1)
