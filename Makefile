@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test test-serving lint bench clean help
+.PHONY: run test test-serving lint bench images lock audit clean help
 
 help:
 	@echo "make run           start Claimsight on http://127.0.0.1:8080 (CLAIMSIGHT_PORT, CLAIMSIGHT_DATA to change)"
@@ -12,6 +12,9 @@ help:
 	@echo "make test-serving  run the tests of what serves (no torch)"
 	@echo "make lint          ruff and mypy"
 	@echo "make bench         the end-to-end benchmark, as a table"
+	@echo "make images        build every CPU image with buildah, start them, send a claim through (as root; BASE=debian without a registry)"
+	@echo "make lock          what the images install, by hash (UPGRADE=1 takes newer versions)"
+	@echo "make audit         SBOMs of the images in sbom/, and known weaknesses of what they install"
 
 run: $(VENV)/.serving
 	@exec $(BIN)/python -m services.standalone --log-format console
@@ -29,6 +32,15 @@ lint: $(VENV)/.train
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.end_to_end
+
+images: $(VENV)/.train
+	$(BIN)/python -m benchmarks.images $(if $(BASE),--$(BASE))
+
+lock: $(VENV)/.ops
+	$(BIN)/python deploy/lock.py $(if $(UPGRADE),--upgrade)
+
+audit: $(VENV)/.ops
+	@$(BIN)/python deploy/audit.py || [ $$? -eq 3 ] # 3: not reached, which it says loudly; a weakness is 1 and fails
 
 clean:
 	rm -rf $(VENV)
@@ -50,5 +62,9 @@ $(VENV)/.dev: $(VENV)/.serving
 # torch first and alone: where an index offers a CPU build under this version, it is taken and then kept.
 $(VENV)/.train: $(VENV)/.dev
 	$(PIP) install torch==2.13.0
-	$(PIP) install --editable '.[dev,train]'
+	$(PIP) install --editable '.[dev,train,generate]'
+	@touch $@
+
+$(VENV)/.ops: $(VENV)/.serving
+	$(PIP) install --editable '.[ops]'
 	@touch $@
