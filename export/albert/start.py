@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from export.albert.model import Albert
-from export.albert.patches import load_vit
 from export.albert.position import resized
+from export.albert.vit_weights import load_vit
 from export.efficientnet_lite import EfficientNetLite, load_imagenet
 
 

@@ -164,7 +164,7 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             checks=Turnstile(2, 16),  # some milliseconds each
             analyses=Turnstile(2, 4),  # as long as a claim's photo each
         )
-        stack.push_async_callback(end, asyncio.create_task(measures.keep(runtime), name="measures"))
+        stack.push_async_callback(end, asyncio.create_task(measures.keep(runtime.claims, queue), name="measures"))
         yield runtime
 
 

@@ -15,9 +15,10 @@ from export.albert.blocks import EncoderBlock
 from export.albert.data import MASK_SIDE, PartSets, Photos, Sample
 from export.albert.losses import Weights, losses, matched
 from export.albert.model import OUTPUTS, Albert, Preset
-from export.albert.patches import PatchStem, load_vit
+from export.albert.patches import PatchStem
 from export.albert.start import start
 from export.albert.train import Config
+from export.albert.vit_weights import load_vit
 from export.config import load_preset
 from export.convert.to_onnx import to_onnx
 from export.data.toycar import render

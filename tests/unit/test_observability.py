@@ -107,7 +107,7 @@ async def test_the_age_of_the_oldest_claim_is_measured_even_where_no_worker_live
     app = build_app(settings(tmp_path, redis_url), Fakes().clients)
     async with app.router.lifespan_context(app), client(app) as http:
         await http.post("/v1/claims", files=[("photos", ("a.jpg", photo(RED), "image/jpeg"))])
-        await measures.measure(app.state.runtime)
+        await measures.measure(app.state.runtime.claims, app.state.runtime.queue)
         assert 0 < counted("claimsight_queue_oldest_seconds", lane="interactive") < 60
         assert counted("claimsight_queue_oldest_seconds", lane="batch") == 0
         assert counted("claimsight_unfinished_claims") == 1
@@ -116,7 +116,7 @@ async def test_the_age_of_the_oldest_claim_is_measured_even_where_no_worker_live
 async def test_what_waits_is_measured_again_when_the_records_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    async def measure(runtime: object) -> None:
+    async def measure(claims: object, queue: object) -> None:
         asked.append(len(asked))
         if len(asked) == 1:
             raise NotReady("away")
@@ -125,7 +125,7 @@ async def test_what_waits_is_measured_again_when_the_records_come_back(monkeypat
     monkeypatch.setattr(measures, "measure", measure)
     monkeypatch.setattr(measures, "_EVERY_S", 0)
     with pytest.raises(KeyboardInterrupt):
-        await measures.keep(object())  # type: ignore[arg-type]
+        await measures.keep(object(), object())  # type: ignore[arg-type]
     assert asked == [0, 1]
 
 
