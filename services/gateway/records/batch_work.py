@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -17,6 +17,9 @@ from services.gateway.records.models import Claim, Finding, Json, Photo
 from services.gateway.records.whole import whole
 
 _FORGOTTEN_MS = 60_000  # a line that was taken so long ago and is no claim yet: whoever took it is dead
+
+_running = select(Batch.id, Batch.tenant).where(Batch.status == "processing").order_by(Batch.id)
+_forgotten = select(Batch.id).where(Batch.status == "uploading", Batch.created_at < bindparam("before"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +34,17 @@ class BatchWork:
     """Every method is one transaction; any number of processes may work at once."""
 
     def __init__(self, database: Database) -> None:
+        self._glance = database.glance
         self._reading = database.reading
         self._writing = database.writing
 
-    @whole
     async def running(self) -> Sequence[Running]:
         """The oldest first."""
-        query = select(Batch.id, Batch.tenant).where(Batch.status == "processing").order_by(Batch.id)
-        async with self._reading.connect() as connection:
-            return [Running(*row) for row in (await connection.execute(query)).all()]
+        return [Running(*row) for row in await self._glance(_running)]
 
-    @whole
     async def forgotten(self, *, older_than_ms: int) -> Sequence[str]:
         """Batches that nobody has started for so long."""
-        query = select(Batch.id).where(Batch.status == "uploading", Batch.created_at < now_ms() - older_than_ms)
-        async with self._reading.connect() as connection:
-            return (await connection.execute(query)).scalars().all()
+        return [row.id for row in await self._glance(_forgotten, before=now_ms() - older_than_ms)]
 
     @whole
     async def open_claims(self, tenant: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from services.gateway import schemas
 from services.gateway.records import outbox
@@ -13,17 +13,22 @@ from services.gateway.records.database import Database
 from services.gateway.records.models import OPEN, Claim
 from services.gateway.records.whole import whole
 
+_passed = (
+    select(Claim.id)
+    .where(Claim.status.in_(OPEN), Claim.expires_at <= bindparam("now"))
+    .order_by(Claim.id)
+    .limit(bindparam("limit"))
+)
+
 
 class Deadlines:
     def __init__(self, database: Database) -> None:
-        self._reading = database.reading
+        self._glance = database.glance
         self._writing = database.writing
 
     async def passed(self, *, limit: int = 100) -> Sequence[str]:
         """Ids of open claims whose deadline is over."""
-        due = select(Claim.id).where(Claim.status.in_(OPEN), Claim.expires_at <= now_ms())
-        async with self._reading.connect() as connection:
-            return (await connection.execute(due.order_by(Claim.id).limit(limit))).scalars().all()
+        return [row.id for row in await self._glance(_passed, now=now_ms(), limit=limit)]
 
     @whole
     async def expire(self, claim_id: str, error: schemas.Error) -> bool:

@@ -16,6 +16,7 @@ from services.gateway.records.pack_rows import PackRule, PackTrial
 from services.gateway.records.whole import whole
 
 SERVICES = ("segmenter", "classifier")
+_rules = select(PackRule.service, PackRule.active, PackRule.previous, PackRule.candidate, PackRule.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,14 @@ class Trial:
 
 class PackStore:
     def __init__(self, database: Database) -> None:
+        self._glance = database.glance
         self._reading = database.reading
         self._writing = database.writing
 
-    @whole
     async def rules(self) -> dict[str, Rule]:
         """Of every service, also of one that nobody has ruled about."""
-        columns = select(PackRule.service, PackRule.active, PackRule.previous, PackRule.candidate, PackRule.share)
-        async with self._reading.connect() as connection:
-            rows = await connection.execute(columns)
-            found = {row.service: Rule(row.active, row.previous, row.candidate, row.share) for row in rows}
+        rows = await self._glance(_rules)
+        found = {row.service: Rule(row.active, row.previous, row.candidate, row.share) for row in rows}
         return {service: found.get(service, Rule()) for service in SERVICES}
 
     @whole

@@ -30,11 +30,19 @@ from services.gateway.records.reviews import enqueue
 from services.gateway.records.usage import UNBOUNDED, Bounds, Used
 from services.gateway.records.whole import whole
 
-# Written down once: putting it together takes longer than asking it.
+# Written down once: putting them together takes longer than asking them.
+_any = select(Claim.id).limit(1)
 _LOADED = (
     select(Claim)
     .where(Claim.id == bindparam("claim_id"))
     .options(selectinload(Claim.photos).selectinload(Photo.findings))
+)
+_waiting_photos = select(func.count()).where(Photo.claim_id == Claim.id, Photo.status == "queued").scalar_subquery()
+_unfinished = (
+    select(Claim.id, Claim.tenant, Claim.lane, _waiting_photos)
+    .where(Claim.status.in_(OPEN), Claim.created_at < bindparam("before"))
+    .order_by(Claim.lane.desc(), Claim.id)
+    .limit(bindparam("limit"))
 )
 _ACCEPTING = 2  # claims of one tenant at once: one that is written, and one that begins the moment it is
 _new_claim, _new_photos = insert(Claim), insert(Photo)
@@ -98,15 +106,14 @@ class ClaimStore:
     """Claims, photos and findings; every method is one transaction."""
 
     def __init__(self, database: Database) -> None:
+        self._glance = database.glance
         self._reading = database.reading
         self._writing = database.writing
         self._lines: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    @whole
     async def ping(self) -> None:
         """Raises where the database does not answer."""
-        async with self._reading.connect() as connection:
-            await connection.execute(select(1))
+        await self._glance(_any)
 
     @whole
     async def accept(
@@ -184,16 +191,10 @@ class ClaimStore:
         async with AsyncSession(self._reading) as session:
             return (await session.execute(query)).scalars().all()
 
-    @whole
     async def unfinished(self, *, older_than_ms: int, limit: int = 1000) -> Sequence[Unfinished]:
         """Accepted claims that are not final, interactive ones first and then the oldest."""
-        photos = select(func.count()).where(Photo.claim_id == Claim.id, Photo.status == "queued").scalar_subquery()
-        query = select(Claim.id, Claim.tenant, Claim.lane, photos).where(
-            Claim.status.in_(OPEN), Claim.created_at < now_ms() - older_than_ms
-        )
-        async with self._reading.connect() as connection:
-            rows = await connection.execute(query.order_by(Claim.lane.desc(), Claim.id).limit(limit))
-            return [Unfinished(row[0], Share(row[1], row[3], batch=row[2] == "batch")) for row in rows]
+        rows = await self._glance(_unfinished, before=now_ms() - older_than_ms, limit=limit)
+        return [Unfinished(row[0], Share(row[1], row[3], batch=row[2] == "batch")) for row in rows]
 
     @whole
     async def begin(self, claim_id: str) -> int:

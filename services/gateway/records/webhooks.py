@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CursorResult, delete, func, insert, select, update
+from sqlalchemy import CursorResult, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.gateway import ids
@@ -18,6 +18,16 @@ from services.gateway.records.webhook_rows import Delivery, Webhook
 from services.gateway.records.whole import whole
 
 _LOG_LENGTH = 20  # tries that are remembered: all eight, and those of redeliveries
+
+_anything_due = (
+    select(Delivery.id)
+    .where(
+        Delivery.status == "pending",
+        Delivery.due_at <= bindparam("now"),
+        Delivery.webhook_id.not_in(bindparam("busy", expanding=True)),
+    )
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,7 @@ class WebhookStore:
     """Webhooks and deliveries; every method is one transaction. What belongs to another tenant is not there."""
 
     def __init__(self, database: Database) -> None:
+        self._glance = database.glance
         self._reading = database.reading
         self._writing = database.writing
 
@@ -137,12 +148,18 @@ class WebhookStore:
             query = select(Delivery).where(Delivery.id == delivery_id, Delivery.webhook_id == webhook_id)
             return (await session.execute(query)).scalar_one_or_none()
 
-    @whole
     async def take(self, *, limit: int, each: int, busy: Collection[str], lease_ms: int) -> Sequence[Due]:
         """Deliveries that are due, at most `each` of a webhook and none of the `busy` ones, for this process alone.
 
         Until `lease_ms` has passed no other process takes them; after it, their process is taken for dead.
         """
+        # Most of the time there is nothing, and nothing to lock.
+        if not await self._glance(_anything_due, now=now_ms(), busy=list(busy)):
+            return []
+        return await self._take(limit, each, busy, lease_ms)
+
+    @whole
+    async def _take(self, limit: int, each: int, busy: Collection[str], lease_ms: int) -> Sequence[Due]:
         now = now_ms()
         turn = func.row_number().over(partition_by=Delivery.webhook_id, order_by=Delivery.due_at)
         due = select(Delivery.id, Delivery.due_at, turn.label("turn")).where(
@@ -150,9 +167,6 @@ class WebhookStore:
         )
         ranked = due.subquery()
         chosen = select(ranked.c.id).where(ranked.c.turn <= each).order_by(ranked.c.due_at).limit(limit)
-        async with self._reading.connect() as connection:  # most of the time there is nothing, and nothing to lock
-            if (await connection.execute(chosen.limit(1))).first() is None:
-                return []
         async with self._writing.begin() as connection:
             # Where two processes chose the same row, the second finds it no longer due and leaves it.
             taken = await connection.execute(
