@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from pydantic import Field
@@ -31,6 +32,8 @@ from services.common.serving.health import Readiness
 from services.common.serving.settings import InvalidSettings, ServiceSettings
 from services.gateway.assessment.clients import Clients
 
+log = structlog.get_logger("services.standalone")  # as a program, __name__ is "__main__", and only our own are logged
+
 _LOOK_EVERY_S = 0.1
 
 
@@ -43,6 +46,22 @@ class Settings(ServiceSettings):
 
 class NotServing(Exception):
     """Start-up has failed for good. The message says what to do."""
+
+
+@contextmanager
+def queue_server(data: Path) -> Iterator[str]:
+    """The URL of the Redis or Valkey that the gateway's settings name, or else of one that runs in `data` meanwhile.
+
+    Raises InvalidSettings, embedded.ServerError.
+    """
+    named = services.gateway.settings.Settings.from_environment()
+    if "redis_url" in named.model_fields_set:
+        log.info("queue in the server of the settings", server=named.redis_url.rpartition("@")[2])
+        yield named.redis_url
+    else:
+        with embedded.running(data / "queue") as url:
+            log.info("queue in a server of our own", folder=str(data / "queue"))
+            yield url
 
 
 @asynccontextmanager
@@ -170,7 +189,7 @@ if __name__ == "__main__":
         with (
             listen(settings.host, settings.port) as listener,
             folderlock.held(settings.data),
-            embedded.running(settings.data / "queue") as redis_url,
+            queue_server(settings.data) as redis_url,
             asyncio.Runner(loop_factory=uvicorn.Config("", log_config=None).get_loop_factory()) as runner,
         ):
             runner.run(main(settings, listener, redis_url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,11 +16,12 @@ from starlette.responses import Response
 import services
 from services.common.serving import problems
 from services.common.serving.app import create_app
+from services.common.serving.ending import end
 from services.common.serving.errors import NotReady
-from services.gateway import readiness
 from services.gateway.assessment.clients import Clients
 from services.gateway.callers import CallersMiddleware
 from services.gateway.hosts import HostsMiddleware
+from services.gateway.readiness import Watch
 from services.gateway.routes import (
     additions,
     batches,
@@ -56,7 +58,8 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened(settings, clients) as runtime:
             app.state.runtime = runtime
-            app.state.readiness = lambda: readiness.check(runtime)
+            app.state.readiness = watch = Watch(runtime)
+            starting = asyncio.create_task(watch.until_ready())
             assessor = ClaimWorker(runtime) if worker else None
             if assessor:
                 assessor.start()
@@ -69,6 +72,7 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
 
             app.state.leaving = leave
             yield
+            await end(starting)
             await runtime.learning.stop()
             if assessor:
                 await assessor.stop()

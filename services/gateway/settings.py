@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 from services.common.serving.settings import ServiceSettings
 from services.gateway import apikeys
@@ -92,6 +93,12 @@ class Settings(ServiceSettings):
     def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and apikeys.parse(value.get_secret_value()) is None:
             raise ValueError("make one with: python -m services.gateway.keys make")  # no default can pass for a secret
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        parse_url(value)
         return value
 
     @property
