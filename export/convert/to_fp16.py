@@ -1,7 +1,8 @@
 """A pack's fp32 graph in half precision: half weights and activations, uint8 in and fp32 out as before.
 
 What loses digits in half stays in fp32: normalisation, softmax, sums over many cells, exponentials, the choice of
-the best queries. The result needs no flag at the provider: CUDA and TensorRT read the precision from the graph.
+the best queries. CUDA reads the precision from the graph. TensorRT 10 builds a weakly typed network of it under ONNX
+Runtime: it wants `trt_fp16_enable`, and may then run in half what is fp32 here, so the golden outputs decide.
 """
 
 from __future__ import annotations

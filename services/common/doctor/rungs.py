@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from services.common.doctor.check import Check, State
@@ -19,7 +20,8 @@ _NEAR = 0.05  # relative error: bf16 and TF32 have 8 to 11 bits
 
 _FIX = {
     "tensorrt": "pip install 'claimsight[gpu]' (TensorRT 10.16); until then CUDA runs the models, a little slower.",
-    "cuda": "pip install 'claimsight[gpu]' with onnxruntime uninstalled first, or build the image with GPU=1.",
+    "cuda": "pip install 'claimsight[gpu]', and, as the CPU build lies in the same folder, pip install --no-deps "
+    f"--force-reinstall onnxruntime-gpu=={ort.__version__}. In containers: -f docker-compose.yml -f compose.gpu.yml.",
 }
 
 

@@ -13,6 +13,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -140,35 +141,51 @@ def _openvino_devices() -> list[ort.OrtEpDevice]:
     return [device for device in ort.get_ep_devices() if device.ep_name == plugin.get_ep_name()]
 
 
-def _open_gpu(plan: Plan, provider: str, settings: dict[str, str]) -> ort.InferenceSession:
-    if provider not in ort.get_available_providers():
+def _open_gpu(plan: Plan, *wanted: tuple[str, dict[str, str]]) -> ort.InferenceSession:
+    """A session on the first of the providers `wanted`; nodes that it cannot run go to the next."""
+    if wanted[0][0] not in ort.get_available_providers():
         raise ProviderUnavailable("this build of ONNX Runtime does not have it: pip install 'claimsight[gpu]'")
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()  # CUDA and cuDNN from their wheels
-    return ort.InferenceSession(plan.graph, _options(plan), providers=[(provider, settings)])
+    # By itself it would try again on the CPU, and the reason would be a line on stdout.
+    return ort.InferenceSession(plan.graph, _options(plan), providers=wanted, enable_fallback=0)
 
 
 def _open_cuda(plan: Plan) -> ort.InferenceSession:
+    return _open_gpu(plan, _cuda(plan))
+
+
+def _cuda(plan: Plan) -> tuple[str, dict[str, str]]:
     settings = {
         "device_id": str(plan.device),
         "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and never gives back
         "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search costs seconds for every new batch size
     }
-    return _open_gpu(plan, "CUDAExecutionProvider", settings)
+    return "CUDAExecutionProvider", settings
 
 
 def _open_tensorrt(plan: Plan) -> ort.InferenceSession:
-    """An engine for `plan.max_batch` rows and no other number: one shape is what TensorRT tunes best."""
+    """An engine for `plan.max_batch` rows and no other number: one shape is what TensorRT tunes best.
+
+    What TensorRT has no layer for runs on CUDA, not on the CPU, as
+    https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html#python asks.
+    """
+    with suppress(ImportError):  # it may lie where the loader looks, without its wheels
+        import tensorrt  # noqa: F401, PLC0415 - opens libnvinfer from its wheel, which preload_dlls does not know
     shape = f"{plan.input_name}:{plan.max_batch}x" + "x".join(str(size) for size in plan.input_shape)
     settings = {
         "device_id": str(plan.device),
-        "trt_fp16_enable": str(int(plan.half)),
+        "trt_fp16_enable": str(int(plan.half)),  # networks are weakly typed here: halves in the graph do not suffice
         "trt_profile_min_shapes": shape,
         "trt_profile_opt_shapes": shape,
         "trt_profile_max_shapes": shape,
     }
+
+    def opened() -> ort.InferenceSession:
+        return _open_gpu(plan, ("TensorrtExecutionProvider", settings), _cuda(plan))
+
     if plan.cache_dir is None:
-        return _open_gpu(plan, "TensorrtExecutionProvider", settings)
+        return opened()
     with engines.kept(plan.cache_dir, plan.max_batch) as folder:
         settings |= {
             "trt_engine_cache_enable": "1",
@@ -177,13 +194,13 @@ def _open_tensorrt(plan: Plan) -> ort.InferenceSession:
             "trt_timing_cache_path": str(folder),
         }
         try:
-            return _open_gpu(plan, "TensorrtExecutionProvider", settings)
+            return opened()
         except ProviderUnavailable:
             raise
         except Exception:  # ONNX Runtime's own exceptions share no base class
             if not engines.forget(folder):
                 raise
-            return _open_gpu(plan, "TensorrtExecutionProvider", settings)  # once: the engine there was corrupt
+            return opened()  # once: the engine there was corrupt
 
 
 _LADDER = (

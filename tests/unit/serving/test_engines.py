@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from services.common.serving import engines, providers
-from services.common.serving.providers import Plan
+from services.common.serving.providers import Plan, ProviderUnavailable
 
 
 def test_the_folder_names_everything_that_an_engine_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +63,10 @@ def test_a_corrupt_engine_is_built_again_once(
         (tmp_path / "batch8" / "x.engine").write_bytes(engine)
     asked: list[dict[str, str]] = []
 
-    def opened(plan: Plan, provider: str, settings: dict[str, str]) -> ort.InferenceSession:
-        asked.append(settings)
+    def opened(plan: Plan, *wanted: tuple[str, dict[str, str]]) -> ort.InferenceSession:
+        assert [name for name, _ in wanted] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+        assert {settings["device_id"] for _, settings in wanted} == {"1"}
+        asked.append(wanted[0][1])
         raise RuntimeError("TensorRT EP could not deserialize engine from cache")
 
     monkeypatch.setattr(providers, "_open_gpu", opened)
@@ -73,5 +76,26 @@ def test_a_corrupt_engine_is_built_again_once(
     assert list((tmp_path / "batch8").iterdir()) == []
     assert asked[0]["trt_profile_min_shapes"] == asked[0]["trt_profile_max_shapes"] == "crops:8x4x4x3"
     assert asked[0]["trt_engine_cache_path"] == str(tmp_path / "batch8")
-    assert asked[0]["device_id"] == "1"
     assert asked[0]["trt_fp16_enable"] == "1"
+
+
+def test_the_gpu_build_is_asked_for_tensorrt_with_its_libraries_open_and_no_way_to_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel's libnvinfer lies where no loader looks until its package is imported; and by itself ONNX Runtime would
+    answer a provider that failed with a session on the CPU."""
+    (tmp_path / "tensorrt.py").write_text("")  # stands in for the wheel
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+
+    def session(graph: bytes, options: ort.SessionOptions, *, providers: object, enable_fallback: int) -> None:
+        assert "tensorrt" in sys.modules
+        assert enable_fallback == 0
+        raise RuntimeError("libnvinfer.so.10: cannot open shared object file")
+
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    (rung,) = providers.ladder("tensorrt")
+    with pytest.raises(ProviderUnavailable, match=r"libnvinfer\.so\.10"):
+        providers.open_session(rung, Plan(b"", 1, "crops", (4, 4, 3), 8, False, None))
+    sys.modules.pop("tensorrt")
