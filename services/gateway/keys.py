@@ -57,10 +57,22 @@ async def _create(keys: KeyStore, wanted: argparse.Namespace) -> None:
 
 
 async def _revoke(keys: KeyStore, wanted: argparse.Namespace) -> None:
-    key = await keys.revoke(wanted.key, wanted.tenant)
+    found = [key for key in await keys.list(wanted.tenant) if _names(wanted.key, key)]
+    if len(found) > 1:
+        shown = "\n".join(map(_line, found))
+        sys.exit(f"{len(found)} keys of {wanted.tenant} begin so. Write more of the prefix, or the id:\n{shown}")
+    key = await keys.revoke(found[0].id, wanted.tenant) if found else None
     if key is None:
-        sys.exit(f"{wanted.tenant} has no key {wanted.key}.")
+        sys.exit(f"{wanted.tenant} has no such key. `list --tenant {wanted.tenant}` shows ids and prefixes.")
     print(_line(key))
+
+
+def _names(text: str, key: ApiKey) -> bool:
+    """Whether `text` is the key's id, the beginning of its prefix as `list` shows it, or the whole key."""
+    if secret := apikeys.parse(text):
+        return key.prefix == secret.prefix
+    beginning = text.removesuffix("...")
+    return text == key.id or (len(beginning) > len("csk_") and key.prefix.startswith(beginning))
 
 
 def _line(key: ApiKey) -> str:
@@ -81,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--expires-days", type=int, help="without it, it lives until it is revoked")
     listed = commands.add_parser("list", help="a tenant's keys; the secrets are not kept")
     revoke = commands.add_parser("revoke", help="end a key; running gateways follow within five seconds")
-    revoke.add_argument("key", help="its id: key_...")
+    revoke.add_argument("key", help="its id, or its prefix as `list` shows it: csk_...")
     for command in (create, listed, revoke):
         command.add_argument("--tenant", required=True, type=_tenant, help="whose: a-z, 0-9, - and _")
     return parser

@@ -7,16 +7,20 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
+from limits.aio.storage import memory
 
 from services.common.serving.settings import InvalidSettings
-from services.gateway import apikeys, callers, guard, ids
+from services.gateway import apikeys, callers, guard, ids, keys
+from services.gateway.records.keys import KeyStore
 from services.gateway.settings import Settings
 from tests.contract.keyring import bearing, key
 from tests.unit.gateway.fakes import Fakes
@@ -27,6 +31,12 @@ from tests.unit.gateway.running import gateway, settings
 @pytest.fixture
 async def acme(tmp_path: Path) -> str:
     return await key(tmp_path, "acme")
+
+
+@pytest.fixture
+def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are counted by minutes of the clock: here all are of the same one."""
+    monkeypatch.setattr(memory, "time", SimpleNamespace(time=lambda: 1_800_000_000.0))
 
 
 @pytest.fixture
@@ -210,9 +220,38 @@ def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
     (line,) = run("list", *of).stdout.splitlines()
     assert "submit" in line and "live" in line and made.stdout.strip() not in line
     assert "revoked" in run("revoke", *of, line.split()[0]).stdout
-    assert "no key" in run("revoke", "--tenant", "other", line.split()[0], status=1).stderr
+    assert "no such key" in run("revoke", "--tenant", "other", line.split()[0], status=1).stderr
     with closing(sqlite3.connect(tmp_path / "records.db")) as records:
         assert records.execute("SELECT tenant FROM api_keys").fetchall() == [("acme",)]
+
+
+async def test_the_command_revokes_by_id_prefix_or_whole_key_what_it_means_for_certain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def revoke(text: str, tenant: str = "acme") -> str:
+        words = ["--data", str(tmp_path), "revoke", "--tenant", tenant, text]
+        try:
+            await asyncio.to_thread(keys.main, words)
+        except SystemExit as refusal:
+            return str(refusal)
+        return capsys.readouterr().out
+
+    made = [await key(tmp_path, "acme", name=str(n)) for n in range(64)]  # more than the letters that may come next
+    begin = Counter(text[:5] for text in made)
+    shared = next(beginning for beginning, count in begin.items() if count > 1)
+    refusal = await revoke(shared)
+    assert f"{begin[shared]} keys of acme begin so" in refusal and refusal.count(shared) == begin[shared]
+    for text in ("csk_", "", "csk_none...", made[0][:15] + "!", apikeys.make().text, ids.new("key")):
+        assert "no such key" in await revoke(text)
+    assert "no such key" in await revoke(made[0][:16], tenant="other")
+    async with guard.records(Settings(data=tmp_path)) as database:
+        listed = {row.prefix: row.id for row in await KeyStore(database).list("acme")}
+    for n, text in enumerate((made[0][:16], f"{made[1][:16]}...", made[2][:14], made[3], listed[made[4][:16]])):
+        told = await revoke(text)
+        assert made[n][:16] in told and "revoked" in told and made[n] not in told
+    async with guard.records(Settings(data=tmp_path)) as database:
+        ended = {row.prefix for row in await KeyStore(database).list("acme") if row.revoked_at}
+    assert ended == {text[:16] for text in made[:5]}
 
 
 @pytest.mark.parametrize(
@@ -235,7 +274,9 @@ async def test_records_of_a_newer_version_are_left_alone_and_said_to_be_so(tmp_p
         await guard.check(given)
 
 
-async def test_one_tenants_flood_is_429_for_it_and_nothing_for_another(tmp_path: Path, redis_url: str) -> None:
+async def test_one_tenants_flood_is_429_for_it_and_nothing_for_another(
+    tmp_path: Path, redis_url: str, one_minute: None
+) -> None:
     flooding, other = [bearing(await key(tmp_path, tenant)) for tenant in ("acme", "other")]
     async with gateway(tmp_path, redis_url, Fakes(), quota={"requests_per_minute": 3}) as http:
         answers = [await http.get("/v1/claims", headers=flooding) for _ in range(5)]
@@ -260,7 +301,7 @@ async def test_requests_that_write_are_counted_over_all_gateways(tmp_path: Path,
         assert (await other.get("/v1/claims", headers=mine)).status_code == 200
 
 
-async def test_a_lost_redis_opens_no_door_to_a_flood(tmp_path: Path) -> None:
+async def test_a_lost_redis_opens_no_door_to_a_flood(tmp_path: Path, one_minute: None) -> None:
     mine = bearing(await key(tmp_path, "acme"))
     nowhere = "redis://127.0.0.1:1"
     async with gateway(tmp_path, nowhere, Fakes(), worker=False, quota={"requests_per_minute": 2}) as http:
