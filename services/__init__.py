@@ -1,5 +1,6 @@
 """Claimsight's services."""
 
-from importlib.metadata import version
+from importlib.metadata import metadata
 
-VERSION = version("claimsight")
+_PACKAGE = metadata("claimsight")
+VERSION, SUMMARY = _PACKAGE["Version"], _PACKAGE["Summary"]

@@ -45,6 +45,11 @@ from services.gateway.settings import Settings
 from services.gateway.worker import ClaimWorker
 
 log = structlog.get_logger(__name__)
+_DESCRIPTION = (
+    "What is damaged, on which part, whether it is real, which past cases resemble it, how sure that is, and whether a "
+    "person should look. Every error is a problem document (RFC 9457) whose `detail` says what to do. As soon as there "
+    "is an API key, everything under `/v1` needs one: `Authorization: Bearer csk_...`."
+)
 _FORM_OVERHEAD = 1024 * 1024  # bytes of boundaries, headers and text fields around the photos
 
 
@@ -80,6 +85,9 @@ def build_app(settings: Settings, clients: Clients | None = None, *, worker: boo
     app = create_app(
         service="gateway",
         version=services.VERSION,
+        title="Claimsight",
+        summary=services.SUMMARY,
+        description=_DESCRIPTION,
         lifespan=lifespan,
         max_body_bytes=settings.max_claim_bytes + _FORM_OVERHEAD,
         middleware=[

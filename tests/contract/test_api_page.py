@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services import VERSION
 from services.common.serving.errors import Problem
 from services.gateway import apidoc
 from services.gateway.assessment.reasons import SENTENCES
@@ -46,3 +47,10 @@ def test_limits_are_the_settings_defaults(setting: str, told: str) -> None:
     assert re.search(rf"\| {told}[^|]*\| `{setting}` \|", PAGE)
     number, _, unit = told.partition(" ")
     assert Settings.model_fields[setting].default == int(number) * UNITS.get(unit, 1)
+
+
+def test_the_schema_says_of_which_product_it_is() -> None:
+    info = apidoc.schema()["info"]
+    assert (info["title"], info["version"], info["license"]["identifier"]) == ("Claimsight", VERSION, "Apache-2.0")
+    assert "vehicle-damage" in info["summary"] and "Authorization: Bearer" in info["description"]
+    assert "contact" not in info

@@ -31,6 +31,9 @@ def create_app(
     *,
     service: str,
     version: str,
+    title: str | None = None,
+    summary: str | None = None,
+    description: str = "",
     lifespan: Lifespan | None = None,
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     readiness: health.ReadinessCheck = _always_ready,
@@ -41,14 +44,18 @@ def create_app(
 
     `middleware` of the service's own runs inside the common ones: what it raises is answered like any other error.
     With `internal_key`, only callers that hold it are answered.
-    `app.state.readiness` holds the check that `/health/ready` asks, `app.state.leaving` what is called when the server
-    takes no more requests; a lifespan may replace both.
+    `title`, `summary` and `description` stand in /openapi.json; without a title it is called as the service is.
+    `app.state.service` is its name, `app.state.readiness` holds the check that `/health/ready` asks,
+    `app.state.leaving` what is called when the server takes no more requests; a lifespan may replace the last two.
     """
     if internal_key is not None:
         middleware = [Middleware(InternalKeyMiddleware, key=internal_key.get_secret_value()), *middleware]
     app = FastAPI(
-        title=service,
+        title=title or service,
+        summary=summary,
+        description=description,
         version=version,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
         middleware=middleware,
         docs_url=None,  # FastAPI's pages run scripts from elsewhere, beside people's claims; /openapi.json is ours
@@ -60,6 +67,7 @@ def create_app(
             }
         },
     )
+    app.state.service = service
     app.state.readiness = readiness
     app.state.leaving = _nothing_to_leave
     problems.install(app)

@@ -44,7 +44,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 
 def _health(request: Request, status: str) -> Health:
-    return Health(status=status, service=request.app.title, version=request.app.version)
+    return Health(status=status, service=request.app.state.service, version=request.app.version)
 
 
 async def _readiness(request: Request) -> Readiness:
@@ -70,7 +70,7 @@ async def ready(request: Request) -> Health:
     """Requests sent here now will be served; otherwise a problem with `state` says why not."""
     readiness = await _readiness(request)
     if not readiness.ready:
-        raise _not_ready(request.app.title, readiness)
+        raise _not_ready(request.app.state.service, readiness)
     return _health(request, "ready")
 
 
@@ -79,5 +79,5 @@ async def startup(request: Request) -> Health:
     """Loading and warming are over."""
     readiness = await _readiness(request)
     if not readiness.started:
-        raise _not_ready(request.app.title, readiness)
+        raise _not_ready(request.app.state.service, readiness)
     return _health(request, "started")

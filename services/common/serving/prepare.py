@@ -22,8 +22,8 @@ def prepare(app: FastAPI, settings: ServiceSettings) -> None:
     configure_logging(settings.log_level, settings.log_format)
     readiness = asyncio.run(_reached(app))
     if not readiness.ready:
-        sys.exit(f"{app.title} would not become ready. {readiness.detail}")
-    print(f"{app.title}: the pack is whole and the model answers as it should")
+        sys.exit(f"{app.state.service} would not become ready. {readiness.detail}")
+    print(f"{app.state.service}: the pack is whole and the model answers as it should")
 
 
 async def _reached(app: FastAPI) -> Readiness:

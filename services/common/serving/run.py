@@ -21,7 +21,7 @@ DRAIN_S = 30  # longest wait for requests in flight after SIGTERM; compose allow
 
 def serve(app: FastAPI, settings: ServiceSettings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. One worker: one process owns the device."""
-    prepare(settings, app.title)
+    prepare(settings, app.state.service)
     server = serving(app, settings)
     server.run()
     if not server.started:

@@ -52,4 +52,4 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _stopping(self) -> Readiness:
-        return Readiness("stopping", f"The {self._app.title} is stopping. Another one takes over.")
+        return Readiness("stopping", f"The {self._app.state.service} is stopping. Another one takes over.")
