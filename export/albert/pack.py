@@ -42,7 +42,7 @@ NOTES = (
 _MAPS, _THIN = ("mask_logits", "part_logits", "damaged_logits"), 4  # golden maps keep every fourth row and column
 
 # Labels are drawn around damages, so a mask may have to reach a little beyond where the model is sure.
-_DECODINGS = [{"mask": mask, "nms_iou": iou} for mask in (-0.5, 0.0) for iou in (0.3, 0.5)]
+_DECODINGS = [{"mask": mask, "nms_iou": iou} for mask in (-1.0, -0.75, -0.5, 0.0) for iou in (0.3, 0.5)]
 
 
 def graph_and_golden(model: Albert, seed: int = 0) -> tuple[bytes, bytes]:
