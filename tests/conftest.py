@@ -7,11 +7,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from tests.unit.gateway.servers import valkey
 
 _EXPORT = Path(__file__).parent / "export"
+
+# The same examples in every run, so that what fails here fails everywhere, and no clock: a busy machine is no broken
+# one. `--hypothesis-profile=default` looks for new examples.
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

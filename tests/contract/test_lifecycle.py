@@ -36,7 +36,7 @@ async def sent(http: httpx2.AsyncClient, **more: Any) -> dict[str, Any]:
 
 async def worked_on(fakes: Fakes) -> None:
     """Until a worker has asked the segmenter."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not fakes.segmenter.calls:  # noqa: ASYNC110 - nothing tells it
             await asyncio.sleep(0.01)
 
@@ -147,7 +147,7 @@ async def test_an_erasure_that_the_photo_store_held_up_is_completed_later(
             broken.setattr(photos.PhotoStore, "erase", away)
             assert (await http.delete(claim["links"]["self"])).json()["status"] == "pending"
             refused(await http.get(claim["links"]["self"]), 404, "not-found")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await http.delete(claim["links"]["self"])).json()["status"] == "pending":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert [path for path in (tmp_path / "store").rglob("pho_*") if path.is_file()] == []
@@ -157,10 +157,11 @@ async def test_claims_are_erased_when_their_time_is_over(tmp_path: Path, redis_u
     async with gateway(tmp_path, redis_url, fakes) as http:
         claim = await sent(http, headers=WAIT)
     async with gateway(tmp_path, redis_url, fakes, sweep_seconds=0.1, retention_days=1e-6) as http:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await http.get(claim["links"]["self"])).status_code != 404:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-    assert [path for path in (tmp_path / "store").rglob("pho_*") if path.is_file()] == []
+            while [path for path in (tmp_path / "store").rglob("pho_*") if path.is_file()]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # they go after it is out of sight
 
 
 async def test_an_erasure_that_fails_in_an_unforeseen_way_holds_up_no_other(
@@ -178,11 +179,11 @@ async def test_an_erasure_that_fails_in_an_unforeseen_way_holds_up_no_other(
     monkeypatch.setattr(photos.PhotoStore, "erase", odd_one)
     async with gateway(tmp_path, redis_url, fakes, sweep_seconds=0.1, retention_days=1e-6) as http:
         for claim in made:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await http.get(claim["links"]["self"])).status_code != 404:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         assert (await http.delete(made[0]["links"]["self"])).json()["status"] == "pending"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await http.delete(made[1]["links"]["self"])).json()["status"] == "pending":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from services.common.serving.errors import InvalidRequest, NotReady
 from services.common.vision.masks import decode
 from services.segmenter.settings import Settings as SegmenterSettings
 from tests.packs import COLOURS, CROP_SIZE, EMBEDDING_DIM, VOCABULARY, painted_photo, write_test_packs
+from tests.unit.gateway.servers import free_port
 
 RED_PATCH = (COLOURS["dent"], (0.25, 0.25, 0.5, 0.5))
 BLUE_PATCH = (COLOURS["broken_part"], (0.6, 0.6, 0.8, 0.8))
@@ -45,7 +45,7 @@ async def serving(app: FastAPI, *, until: str = "ready") -> AsyncIterator[httpx2
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         client = await stack.enter_async_context(in_process(app))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await app.state.readiness()).state != until:  # noqa: ASYNC110 - readiness is asked, not told
                 await asyncio.sleep(0.005)
         yield client
@@ -251,9 +251,7 @@ async def test_crops_cut_for_a_former_pack_are_worth_another_try(packs: dict[str
 @pytest.fixture(scope="module")
 def process(packs: dict[str, Path]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """The classifier as its own process on a free port of the loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "services.classifier", "--pack", str(packs["classify"]), "--port", str(port)]
     running = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
     try:
@@ -270,7 +268,7 @@ async def test_over_a_socket_it_answers_the_same_and_ends_well_when_told_to(
     url, running = process
     async with over_network(url) as http:
         client = HttpClassifier(http)
-        patience = time.monotonic() + 30
+        patience = time.monotonic() + 120
         while True:
             try:
                 await client.info()
@@ -283,4 +281,4 @@ async def test_over_a_socket_it_answers_the_same_and_ends_well_when_told_to(
         assert far.model == near.model
         assert np.allclose(far.logits, near.logits) and np.allclose(far.embedding, near.embedding)
     running.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(running.wait, 20) == 0
+    assert await asyncio.to_thread(running.wait, 60) == 0

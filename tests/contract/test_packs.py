@@ -52,7 +52,7 @@ async def house(folder: Path, redis_url: str) -> AsyncIterator[httpx2.AsyncClien
         gateway = build_app(settings(folder / "data", redis_url), clients, worker=True)
         await stack.enter_async_context(gateway.router.lifespan_context(gateway))
         door = await stack.enter_async_context(client(gateway))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await door.get("/health/ready")).status_code != 200:  # noqa: ASYNC110 - readiness is asked
                 await asyncio.sleep(0.02)
         yield door
@@ -66,7 +66,7 @@ def photo() -> bytes:
 
 async def claim(http: httpx2.AsyncClient) -> dict[str, Any]:
     files = [("photos", ("a.jpg", photo(), "image/jpeg"))]
-    answer = await http.post("/v1/claims", files=files, headers={"Prefer": "wait=30"})
+    answer = await http.post("/v1/claims", files=files, headers={"Prefer": "wait=60"})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     assert body["status"] == "succeeded", body
@@ -75,7 +75,7 @@ async def claim(http: httpx2.AsyncClient) -> dict[str, Any]:
 
 async def done(http: httpx2.AsyncClient, method: str, path: str, **body: object) -> dict[str, Any]:
     """The answer once it is no longer `loading`, as a client that obeys Retry-After gets it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             answer = await http.request(method, path, json=body or None)
             if answer.status_code != 503:
@@ -118,7 +118,7 @@ async def test_a_candidate_is_recorded_beside_the_claim_compared_and_never_mixed
         assert (now["candidate"], now["share"], now["active"]) == ("2", 1.0, "1")
         claims = [await claim(http) for _ in range(3)]
         assert all(one["models"]["segmenter"]["version"] == "1" and one["photos"][0]["findings"] for one in claims)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 compared = (await http.get("/v1/packs/comparisons")).json()["data"]
                 if compared and compared[0]["photos"] == 3:
@@ -144,7 +144,7 @@ async def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path, 
     async with house(tmp_path, redis_url) as http:
         (tmp_path / "models" / "albert" / "2" / "fp32.onnx").write_bytes(b"half a file")
         for version, status in (("2", 409), ("3", 409), ("9", 404), ("../1", 422)):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while True:
                     answer = await http.post("/v1/packs/segmenter/activate", json={"version": version})
                     if answer.status_code != 503:
@@ -171,7 +171,7 @@ async def test_a_pack_that_is_lost_while_it_is_active_delays_claims_and_fails_no
         assert (await http.get("/health/ready")).status_code == 503
         assert (await http.get(f"/v1/claims/{sent['id']}")).json()["status"] in ("queued", "processing")
         write_segment_pack(tmp_path / "models" / "albert" / "4", version="4")
-        ended = (await http.get(f"/v1/claims/{sent['id']}", params={"wait": 30})).json()
+        ended = (await http.get(f"/v1/claims/{sent['id']}", params={"wait": 60})).json()
         assert ended["status"] == "succeeded" and ended["models"]["segmenter"]["version"] == "4"
 
 

@@ -30,6 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of hundredths of seconds instead of hours."""
     monkeypatch.setattr(sender, "_PAUSES_S", (0.01,) * (sender.TRIES - 1))
     monkeypatch.setattr(sender, "_LOOK_S", 0.02)
+    monkeypatch.setattr(sender, "_IDLE_S", 0.02)
 
 
 @asynccontextmanager
@@ -55,13 +56,13 @@ async def send(http: httpx2.AsyncClient, **fields: str) -> dict[str, Any]:
 
 async def delivery(http: httpx2.AsyncClient, webhook: dict[str, Any], status: str) -> dict[str, Any]:
     """The webhook's latest delivery, once it has this status."""
-    for _ in range(500):
-        found = (await http.get(f"/v1/webhooks/{webhook['id']}/deliveries")).json()["data"]
-        if found and found[0]["status"] == status:
-            latest: dict[str, Any] = found[0]
-            return latest
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"no delivery became {status}: {found}")
+    async with asyncio.timeout(60):
+        while True:
+            found = (await http.get(f"/v1/webhooks/{webhook['id']}/deliveries")).json()["data"]
+            if found and found[0]["status"] == status:
+                latest: dict[str, Any] = found[0]
+                return latest
+            await asyncio.sleep(0.02)
 
 
 async def test_a_finished_claim_is_told_to_its_receiver_signed_and_without_findings(
@@ -151,8 +152,11 @@ async def test_a_receiver_that_is_gone_is_never_asked_again(tmp_path: Path, redi
         webhook = await registered(http, receiver)
         await send(http)
         assert (await delivery(http, webhook, "failed"))["tries"] == 1
+        async with asyncio.timeout(60):
+            here = f"/v1/webhooks/{webhook['id']}"
+            while not (disabled := (await http.get(here)).json()["disabled"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # it is written after the delivery
         await send(http)
-        disabled = (await http.get(f"/v1/webhooks/{webhook['id']}")).json()["disabled"]
         assert "410" in disabled and len(receiver.got) == 1
         refused = await http.post(f"/v1/webhooks/{webhook['id']}:test")
         assert refused.status_code == 422 and "register it again" in refused.json()["detail"]

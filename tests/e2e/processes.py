@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,13 +15,7 @@ from typing import Any
 import httpx2
 
 ROOT = Path(__file__).parents[2]
-_START_S, _STOP_S = 120.0, 60.0  # generous: a loaded machine is no broken one
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_START_S, _STOP_S = 240.0, 60.0  # generous: a loaded machine is no broken one
 
 
 class Service:
@@ -95,7 +88,7 @@ def running(module: str, *arguments: str, log: Path, environment: Mapping[str, s
         service.stop()
 
 
-def post_claim(base_url: str, *photos: bytes, wait_s: int = 30) -> httpx2.Response:
+def post_claim(base_url: str, *photos: bytes, wait_s: int = 60) -> httpx2.Response:
     """What `curl -F photos=@... -H 'Prefer: wait=...'` sends."""
     return httpx2.post(
         f"{base_url}/v1/claims",

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect, sync_playwright
 
 from services.common.serving.errors import NotReady
+from tests.e2e.patience import until
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.pictures import BLUE, RED, photo
 from tests.unit.gateway.servers import valkey
@@ -18,7 +19,7 @@ from tests.unit.gateway.serving import served
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=60_000)
 pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="Chromium is not installed")
 
 
@@ -51,7 +52,7 @@ def page(request: pytest.FixtureRequest) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
         opened = browser.new_page(viewport={"width": width, "height": height})
-        opened.set_default_timeout(15_000)
+        opened.set_default_timeout(60_000)
         opened.on("pageerror", lambda error: complaints.append(str(error)))
         opened.on("console", lambda line: complaints.append(line.text) if "Content Security" in line.text else None)
         yield opened
@@ -139,14 +140,17 @@ def test_photos_dropped_during_an_upload_wait_for_their_turn(page: Page, url: st
     page.route("**/v1/claims", hold)
     page.set_input_files("#files", str(photos["dent"]))
     expect(page.locator("#verdict")).to_contain_text("Sending 1 photo.")
+    until(page, lambda: held)  # what is drawn does not say that it was sent
     page.set_input_files("#files", [str(photos["mud"]), str(photos["dent"])])
     expect(page.get_by_role("alert")).to_contain_text("still being sent")
     expect(page.locator("#verdict")).to_contain_text("Sending 1 photo.")
+    page.wait_for_timeout(100)  # in which another request would have come
     assert len(held) == 1
+    page.route("**/v1/claims", lambda route: route.continue_())  # from here on, before the held one brings another
     held[0].continue_()
-    page.unroute("**/v1/claims")
     expect(page.locator(".card")).to_contain_text("Dent")
     expect(page.get_by_role("alert")).to_be_hidden()
+    page.unroute("**/v1/claims")
 
 
 def test_a_claim_that_was_left_draws_nothing_over_the_next(

@@ -33,7 +33,7 @@ def claimed(url: str, *photos: bytes) -> dict[str, Any]:  # noqa: F811
 
 
 def summary(url: str, claim: dict[str, Any]) -> dict[str, Any]:  # noqa: F811
-    found: dict[str, Any] = httpx2.get(f"{url}/v1/claims/{claim['id']}").json()["summary"]
+    found: dict[str, Any] = httpx2.get(f"{url}/v1/claims/{claim['id']}", timeout=30).json()["summary"]
     return found
 
 

@@ -11,8 +11,9 @@ import httpx2
 import pytest
 
 from export.data.toycar import render_claim
-from tests.e2e.processes import ROOT, Service, free_port, post_claim, running
+from tests.e2e.processes import ROOT, Service, post_claim, running
 from tests.e2e.scenes import jpeg
+from tests.unit.gateway.servers import free_port
 
 MODELS = ROOT / "models"
 REAL = ROOT.parent / "shared" / "data" / "damage"  # photos that may be looked at and not passed on

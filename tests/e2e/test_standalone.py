@@ -11,8 +11,9 @@ import httpx2
 import pytest
 
 from services.standalone import address
-from tests.e2e.processes import Service, free_port, post_claim, running
+from tests.e2e.processes import Service, post_claim, running
 from tests.e2e.scenes import damaged_car, pack_environment
+from tests.unit.gateway.servers import free_port
 
 MODULE = "services.standalone"
 
@@ -36,7 +37,11 @@ def _start(folder: Path, environment: Mapping[str, str]) -> tuple[str, Service]:
     arguments = ("--port", str(port), "--data", str(folder / "data"))
     service = Service(MODULE, *arguments, log=folder / "log", environment=environment)
     url = f"http://127.0.0.1:{port}"
-    service.wait_until_ready(url)
+    try:
+        service.wait_until_ready(url)
+    except AssertionError:
+        service.stop()
+        raise
     return url, service
 
 
@@ -46,7 +51,7 @@ def test_a_claim_is_answered_with_findings_and_an_overlay(served: tuple[str, Ser
     assert answer.status_code == 200, answer.text + service.tail()
     (photo,) = answer.json()["photos"]
     assert [finding["damage"] for finding in photo["findings"]] == ["dent"]
-    assert httpx2.get(url + photo["links"]["overlay"]).headers["content-type"] == "image/webp"
+    assert httpx2.get(url + photo["links"]["overlay"], timeout=30).headers["content-type"] == "image/webp"
 
 
 def test_it_says_where_it_serves_and_how_to_send_a_photo(served: tuple[str, Service]) -> None:
@@ -62,7 +67,7 @@ def test_a_taken_port_is_explained(tmp_path: Path, environment: Mapping[str, str
         port = taken.getsockname()[1]
         arguments = ("--port", str(port), "--data", str(tmp_path / "data"))
         with running(MODULE, *arguments, log=tmp_path / "log", environment=environment) as service:
-            assert service.process.wait(120) == 1
+            assert service.process.wait(240) == 1
     assert f"Cannot listen on 127.0.0.1:{port}" in service.tail()
     assert "CLAIMSIGHT_PORT=" in service.tail()
     assert "Traceback" not in service.tail()
@@ -72,7 +77,7 @@ def test_a_missing_pack_ends_the_start_and_is_named(tmp_path: Path, environment:
     without = {**environment, "CLAIMSIGHT_CLASSIFIER_PACK": str(tmp_path / "nowhere")}
     arguments = ("--port", "0", "--data", str(tmp_path / "data"))
     with running(MODULE, *arguments, log=tmp_path / "log", environment=without) as service:
-        assert service.process.wait(120) == 1
+        assert service.process.wait(240) == 1
     assert "nowhere" in service.tail()
     assert "Traceback" not in service.tail()
 
@@ -81,7 +86,7 @@ def test_a_rooms_setting_that_does_not_fit_is_named(tmp_path: Path, environment:
     wrong = {**environment, "CLAIMSIGHT_SEGMENTER_PROVIDER": "gpu"}
     arguments = ("--port", "0", "--data", str(tmp_path / "data"))
     with running(MODULE, *arguments, log=tmp_path / "log", environment=wrong) as service:
-        assert service.process.wait(120) == 1
+        assert service.process.wait(240) == 1
     assert "CLAIMSIGHT_SEGMENTER_PROVIDER" in service.tail()
     assert "Traceback" not in service.tail()
 
@@ -104,11 +109,12 @@ def test_sigterm_ends_it_well_and_the_next_start_knows_the_claims(
 ) -> None:
     url, first = _start(tmp_path, environment)
     claim = post_claim(url, damaged_car()).json()
+    first.wait_until_it_remembers(url)
     assert first.stop(signal.SIGTERM) == 0, first.tail()
     assert not _queue_servers(tmp_path)
     url, second = _start(tmp_path, environment)
     try:
-        assert httpx2.get(url + claim["links"]["self"]).json()["status"] == "succeeded"
+        assert httpx2.get(url + claim["links"]["self"], timeout=30).json()["status"] == "succeeded"
         second.wait_until_it_remembers(url)
         assert second.log.read_text().count("memory pack loaded") == 1  # by the first start only
     finally:
@@ -120,7 +126,7 @@ def test_a_second_process_on_the_same_data_is_refused(tmp_path: Path, environmen
     try:
         arguments = ("--port", "0", "--data", str(tmp_path / "data"))
         with running(MODULE, *arguments, log=tmp_path / "second.log", environment=environment) as second:
-            assert second.process.wait(120) == 1
+            assert second.process.wait(240) == 1
         assert f"in use by another Claimsight process (pid {first.process.pid})" in second.tail()
     finally:
         first.stop()
@@ -136,7 +142,7 @@ def test_kill_9_loses_no_accepted_claim_and_does_not_block_the_next_start(
     first.stop(signal.SIGKILL)
     url, second = _start(tmp_path, environment)
     try:
-        claim = httpx2.get(f"{url}{accepted.json()['links']['self']}?wait=30", timeout=60).json()
+        claim = httpx2.get(f"{url}{accepted.json()['links']['self']}?wait=60", timeout=90).json()
         assert claim["status"] == "succeeded", second.tail()
     finally:
         assert second.stop() == 0

@@ -39,7 +39,7 @@ def test_decisions_become_a_split_with_boxes_outlines_parts_and_groups(tmp_path:
     with (
         valkey() as redis,
         served(tmp_path / "gateway", redis, fakes) as url,
-        httpx2.Client(base_url=url) as http,
+        httpx2.Client(base_url=url, timeout=60) as http,
     ):
         shots = [photo(RED, size=(320 + 2 * n, 240)) for n in range(4)]
         claim: dict[str, Any] = post_claim(url, *shots).json()

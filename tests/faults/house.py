@@ -42,12 +42,13 @@ class QueueServer:
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen([self._binary, *words], cwd=self._folder, stdout=log, stderr=log)
         while not self._answers():
+            assert self._process.poll() is None, "the queue server ended: server.log says why"
             time.sleep(0.02)
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(60)
 
     def wipe(self) -> None:
         with Redis.from_url(self.url) as client:

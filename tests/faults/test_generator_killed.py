@@ -15,10 +15,10 @@ from services.common.serving.generator_client import HttpGenerator
 from services.gateway.app import build_app
 from services.gateway.assessment.clients import Clients
 from services.generator.app import build_app as generator_app
-from tests.e2e.processes import Service, free_port
+from tests.e2e.processes import Service
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.running import client, settings
-from tests.unit.gateway.servers import valkey
+from tests.unit.gateway.servers import free_port, valkey
 from tests.unit.generator.tiny import QUICK, make
 
 pytest.importorskip("diffusers")
@@ -46,7 +46,7 @@ async def test_a_generation_whose_generator_was_killed_is_drawn_by_the_next_one(
                 clients = Clients(fakes.segmenter, fakes.classifier, fakes.retrieval, HttpGenerator(there))
                 app = build_app(settings(tmp_path / "data", redis_url), clients, worker=True)
                 async with app.router.lifespan_context(app), client(app) as http:
-                    answer = await http.post("/v1/generations", json=QUICK | {"steps": 60})
+                    answer = await http.post("/v1/generations", json=QUICK | {"steps": 100, "prompts": ["a dent"] * 3})
                     url = answer.headers["location"]
                     while (await state(url))["progress"]["done"] < 2:  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
@@ -57,7 +57,7 @@ async def test_a_generation_whose_generator_was_killed_is_drawn_by_the_next_one(
                     while (found := await state(url))["status"] in ("queued", "processing"):  # noqa: ASYNC110
                         await asyncio.sleep(0.5)
         assert found["status"] == "succeeded", found
-        assert len(found["images"]) == 1
+        assert len(found["images"]) == 3
     finally:
         first.process.kill()
         first.process.wait()

@@ -111,6 +111,7 @@ class FakeService:
     problem: Problem | None = None
     delay_s: float = 0
     gate: asyncio.Event | None = None
+    free: int = 0
     calls: int = 0
     pack: str | None = None
     others: dict[str, Any] = field(default_factory=dict)
@@ -122,14 +123,14 @@ class FakeService:
     async def packs(self) -> list[PackState]:
         return [PackState(version="1", state="ready", own=True), *(_there(version) for version in self.others)]
 
-    def hold(self) -> asyncio.Event:
-        """From now on answers wait until the event is set."""
-        self.gate = asyncio.Event()
+    def hold(self, *, after: int = 0) -> asyncio.Event:
+        """From now on answers, but for the first `after`, wait until the event is set."""
+        self.gate, self.free = asyncio.Event(), self.calls + after
         return self.gate
 
     async def answer(self) -> None:
         self.calls += 1
-        if self.gate is not None:
+        if self.gate is not None and self.calls > self.free:
             await self.gate.wait()
         if self.delay_s:
             await asyncio.sleep(self.delay_s)

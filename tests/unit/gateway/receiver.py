@@ -25,7 +25,7 @@ class Receiver:
     headers: str = ""
     body: bytes = b""
 
-    async def until(self, count: int, seconds: float = 15) -> list[Received]:
+    async def until(self, count: int, seconds: float = 60) -> list[Received]:
         async with asyncio.timeout(seconds):
             while len(self.got) < count:  # noqa: ASYNC110 - requests arrive in other tasks
                 await asyncio.sleep(0.02)

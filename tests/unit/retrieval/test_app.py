@@ -25,10 +25,9 @@ from tests.unit.retrieval import cases
 async def _running(pack: Path, data: Path) -> AsyncIterator[httpx2.AsyncClient]:
     app = build_app(Settings(pack=pack, data=data))
     async with app.router.lifespan_context(app), in_process(app) as http:
-        for _ in range(1000):
-            if "being loaded" not in (await http.get("/v1/info")).text:
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(120):
+            while "being loaded" in (await http.get("/v1/info")).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         yield http
 
 

@@ -31,7 +31,7 @@ class Collector:
         self.spans: list[Span] = []
         self.received = b""  # every byte, for whoever looks for what must not be in it
 
-    def until(self, enough: Callable[[list[Span]], bool], patience_s: float = 20) -> list[Span]:
+    def until(self, enough: Callable[[list[Span]], bool], patience_s: float = 60) -> list[Span]:
         """The spans once there are enough of them; what has come until then otherwise."""
         ends = time.monotonic() + patience_s
         while not enough(self.spans) and time.monotonic() < ends:

@@ -34,14 +34,14 @@ class Device:
         self.batches.append(rows[:, 0].tolist())
         self.threads.add(threading.current_thread().name)
         self.began.release()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if (rows == POISON).any():
             raise ValueError("poison")
         return {"twice": rows.astype(np.float32) * 2}
 
     async def busy(self) -> None:
         """Wait until a run has begun."""
-        assert await asyncio.to_thread(self.began.acquire, True, 10)
+        assert await asyncio.to_thread(self.began.acquire, True, 60)
 
 
 def row(*values: int) -> NDArray[np.uint8]:
@@ -188,7 +188,7 @@ async def test_a_queue_too_long_for_the_deadline_is_refused_at_the_door() -> Non
         await first  # the measured rate is now below five rows a second
         first = await occupy(batcher, device)
         tasks = await waiting(batcher, *[row(i) for i in range(20)])
-        with bound(RequestContext("hasty", deadline=time.monotonic() + 0.5)), pytest.raises(QueueFull) as caught:
+        with bound(RequestContext("hasty", deadline=time.monotonic() + 3)), pytest.raises(QueueFull) as caught:
             await batcher.submit(row(99))
         assert caught.value.retry_after is not None and caught.value.retry_after >= 4
         device.gate.set()

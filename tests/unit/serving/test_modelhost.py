@@ -27,7 +27,7 @@ CROPS = np.zeros((1, CROP_SIZE, CROP_SIZE, 3), np.uint8)
 
 
 async def reach(host: ModelHost, state: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await host.readiness()).state != state:  # noqa: ASYNC110 - readiness is asked, not told
             await asyncio.sleep(0.005)
 
@@ -46,7 +46,7 @@ async def test_it_is_not_ready_before_it_is_warm(tmp_path: Path, monkeypatch: py
 
     def slow(session: Session, tell: Opened) -> float:
         tell(1, 4)
-        assert go.wait(10)
+        assert go.wait(60)
         return warm_up(session, tell)
 
     monkeypatch.setattr(Session, "warm_up", slow)
@@ -91,13 +91,13 @@ async def test_a_run_that_hangs_is_not_ready(host: ModelHost, monkeypatch: pytes
 
     def hangs(rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> object:
         began.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return healthy(rows)
 
     monkeypatch.setattr(batcher, "_run", hangs)
     monkeypatch.setattr(modelhost, "STALLED_S", 0.01)
     task = asyncio.create_task(host.run(CROPS))
-    await asyncio.to_thread(began.wait, 10)
+    await asyncio.to_thread(began.wait, 60)
     await reach(host, "stalled")
     go.set()
     await task
@@ -132,7 +132,7 @@ async def test_several_instances_share_the_work(tmp_path: Path) -> None:
         for instance in made._ready():
 
             def counted(rows: NDArray[np.uint8], session: Session = instance.session) -> Outputs:
-                together.wait(10)
+                together.wait(60)
                 ran[id(session)] += 1
                 return session.run(rows)
 

@@ -40,7 +40,7 @@ async def client(folder: Path) -> AsyncIterator[HttpClassifier]:
 
 
 async def ready(client: HttpClassifier) -> ModelInfo:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await client.info(fresh=True)
@@ -70,7 +70,7 @@ async def test_no_third_pack_is_loaded_before_one_is_closed_and_none_is_closed_w
     shelf = PackShelf("classifier", "classify", CONTRACT, Settings(pack=folder / "2", provider="cpu", threads=1))
 
     async def until(version: str, state: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while {pack.version: pack.state for pack in await shelf.listed()}[version] != state:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -112,7 +112,7 @@ async def test_however_fast_versions_are_asked_for_two_are_held_and_the_last_one
         for version in ("1", "3", "2", "1", "3", "1"):
             with shelf.using(version):
                 await asyncio.sleep(0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while {p.version for p in await shelf.listed() if p.state == "ready"} != {"1", "3"}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert sum(bool(host._instances) for host in started) == 2

@@ -49,7 +49,7 @@ async def test_one_model_run_for_many_requests_leads_to_each_of_them(collector: 
 
     def run(rows: NDArray[np.uint8]) -> Outputs:
         running.set()
-        busy.wait(10)
+        busy.wait(60)
         return {"y": rows.astype(np.float32)}
 
     async def ask(number: int) -> None:
@@ -59,7 +59,7 @@ async def test_one_model_run_for_many_requests_leads_to_each_of_them(collector: 
     with ThreadPoolExecutor(1) as device:
         batcher = Batcher(run, service="test", max_rows=8, capacity=8, device=device)
         first = asyncio.create_task(ask(0))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.to_thread(running.wait)
         rest = [asyncio.create_task(ask(number)) for number in (1, 2, 3)]
         await asyncio.sleep(0.05)
