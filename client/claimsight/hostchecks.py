@@ -24,9 +24,12 @@ def examine() -> Iterator[Check]:
     except ModuleNotFoundError:  # not even the package that would hold it
         return
     command = [sys.executable, "-m", _MODULE, "--json"]
+    failed = False
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         for line in process.stdout or ():
-            yield Check(**json.loads(line))
-    if process.returncode not in (0, 1):
-        fix = f"Run {' '.join(command[1:])} to see where; usually it is a driver and a library that do not fit."
+            check = Check(**json.loads(line))
+            failed |= check.state == "fail"
+            yield check
+    if process.returncode != int(failed):  # 1 says no more than what was said to have failed
+        fix = f"Run {' '.join(command)} to see where: a setting, or a driver and a library that do not fit."
         yield Check("host", "fail", f"the checks ended with status {process.returncode}", fix)

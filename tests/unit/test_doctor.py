@@ -205,6 +205,26 @@ def test_a_library_that_kills_the_checks_is_a_finding_and_not_the_end(
     assert checks["disk"].state == "ok" and checks["host"].state == "fail"
 
 
+def test_checks_that_end_before_they_say_anything_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a setting that is not valid: status 1, and not one line."""
+    monkeypatch.setenv("CLAIMSIGHT_LOG_LEVEL", "loud")
+    (check,) = hostchecks.examine()
+    assert check.state == "fail" and "-m services.common.doctor" in check.fix
+
+
+def test_the_gateways_image_which_has_no_onnx_runtime_is_examined_too() -> None:
+    """With the modules that its lock names, and no other."""
+    code = """
+import sys
+sys.modules |= dict.fromkeys(("onnxruntime", "onnx", "torch", "chromadb"))
+from services.common.doctor import __main__
+from services.common.doctor.settings import Settings
+print([check.what for check in __main__.host.runtimes()])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "runtimes" in done.stdout, done.stderr
+
+
 def test_the_client_alone_has_no_host_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hostchecks, "_MODULE", "nowhere.at.all")
     assert list(hostchecks.examine()) == []

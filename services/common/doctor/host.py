@@ -15,7 +15,7 @@ from pathlib import Path
 
 from services.common.doctor.check import Check
 from services.common.doctor.settings import Settings
-from services.common.serving.providers import cpu_threads
+from services.common.serving.cores import cpu_threads
 
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "tensorrt-cu13", "bullmq", "chromadb")
 _LEAST_FILES, _GOOD_FILES = 1024, 4096  # a long poll, an event stream and a model call are a descriptor each

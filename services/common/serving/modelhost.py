@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from services.common.serving import telemetry
 from services.common.serving.batcher import Batcher
+from services.common.serving.cores import cpu_threads
 from services.common.serving.errors import NotReady
 from services.common.serving.golden import Contract
 from services.common.serving.health import Readiness
 from services.common.serving.modelpack import Pack, PackError, load_pack
-from services.common.serving.providers import cpu_threads
 from services.common.serving.schemas import ModelInfo, ModelRef
 from services.common.serving.session import Choice, Session, SessionError, open_pack
 from services.common.serving.settings import ModelSettings

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -82,20 +80,6 @@ def placement(session: ort.InferenceSession) -> Counter[str]:
     for group in session.get_provider_graph_assignment_info():
         nodes[group.ep_name] += len(group.get_nodes())
     return nodes
-
-
-def cpu_threads() -> int:
-    """Cores this process may really use: its affinity, cut by the container's quota (cgroup v2).
-
-    ONNX Runtime counts the machine's cores instead, and then fails to pin threads or fights over a small quota.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no cgroup v2 here, or "max": no quota
-        pass
-    return max(1, cores)
 
 
 def _options(plan: Plan) -> ort.SessionOptions:

@@ -15,6 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from services.common.serving import engines, providers, telemetry
+from services.common.serving.cores import cpu_threads
 from services.common.serving.golden import Contract, Golden, Outputs, first_line
 from services.common.serving.modelpack import Pack, PackError
 from services.common.serving.providers import Plan, ProviderSetting, ProviderUnavailable, Rung
@@ -182,7 +183,7 @@ def _plan(pack: Pack, contract: Contract, choice: Choice, precision: Precision) 
     shape = pack.manifest.input
     return Plan(
         graph=pack.read(precision),
-        threads=choice.threads or providers.cpu_threads(),
+        threads=choice.threads or cpu_threads(),
         input_name=contract.input_name,
         input_shape=(shape.height, shape.width, 3),
         max_batch=min(choice.max_batch, pack.manifest.max_batch),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from services.common.serving import providers
+from services.common.serving.cores import cpu_threads
 from services.common.serving.golden import Contract
 from services.common.serving.modelpack import Pack, PackError, PackFile, load_pack, write_pack
 from services.common.serving.providers import CPU, Plan, ProviderUnavailable, Rung
@@ -228,7 +229,7 @@ def test_buckets_are_powers_of_two_and_the_largest() -> None:
 
 
 def test_threads_are_never_none_and_never_more_than_allowed() -> None:
-    assert 1 <= providers.cpu_threads() <= len(os.sched_getaffinity(0))
+    assert 1 <= cpu_threads() <= len(os.sched_getaffinity(0))
 
 
 def test_auto_takes_the_int8_graph_on_the_cpu_and_fp32_where_int8_is_off(tmp_path: Path) -> None:
@@ -283,6 +284,7 @@ def test_what_onnx_runtime_itself_says_when_memory_ends_is_understood(tmp_path: 
 import onnxruntime as ort
 from pathlib import Path
 from services.common.serving import providers
+from services.common.serving.cores import cpu_threads
 from tests.unit.serving.test_session import DOUBLE, double_graph, double_pack, rows
 from services.common.serving.session import Choice, open_pack
 memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
