@@ -58,7 +58,7 @@ def crops(pack: Pack, data: Path, split: str, cache: Path | None) -> Crops:
 
 def decided(memory: Memory, asked: Crops, thresholds: dict[str, float]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Per crop whether the final answer is right, and whether it is settled without review."""
-    index = {name: i for i, name in enumerate(memory.classes)}
+    index = {name: i for i, name in enumerate(memory.space.classes)}
     right, settled = [], []
     for start in range(0, len(asked.labels), 200):
         part = slice(start, start + 200)
@@ -80,7 +80,7 @@ def teach(memory: Memory, lessons: Crops) -> int:
     """Add every crop with its true label; answers how many were refused."""
     refused = 0
     for number, (embedding, label) in enumerate(zip(lessons.embedding, lessons.labels, strict=True)):
-        case = Case(id=f"c{number}", label=memory.classes[int(label)], claim_id=f"clm_{number}")
+        case = Case(id=f"c{number}", label=memory.space.classes[int(label)], claim_id=f"clm_{number}")
         try:
             memory.add(case, embedding, tenant=TENANT)
         except MemoryRefused:

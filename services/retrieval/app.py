@@ -82,7 +82,8 @@ class Retrieval:
 
     def info(self) -> RetrievalInfo:
         memory = self.memory
-        return RetrievalInfo(state="ready", backbone=memory.backbone, embedding_dim=memory.dimension, rows=len(memory))
+        space = memory.space
+        return RetrievalInfo(state="ready", backbone=space.backbone, embedding_dim=space.dimension, rows=len(memory))
 
     def _open(self) -> Memory:
         settings = self._settings

@@ -12,7 +12,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from services.common.serving.errors import InvalidRequest, MemoryRefused, NotFound, Unprocessable
+from services.common.serving.errors import MemoryRefused, NotFound
 from services.common.serving.modelpack import Manifest, Pack
 from services.common.serving.schemas import Case, Kept, MemoryStats, Neighbour, Snapshot
 from services.common.serving.schemas import Guard as GuardState
@@ -23,11 +23,11 @@ from services.retrieval.guard import Change, Guard
 from services.retrieval.nearest import NearestCases
 from services.retrieval.rows import Entry, MemoryRows, Row, from_bytes, now_ms, to_bytes
 from services.retrieval.snapshots import Snapshots
+from services.retrieval.space import Space
 from services.retrieval.vectors import Where
 
 log = structlog.get_logger(__name__)
 
-REBUILD = "`python -m services.retrieval rebuild`"
 PER_CLAIM = 20  # cases that one claim may add: nobody's single claim can outvote the rest
 _SAME = 1e-3  # cosine distance below which two embeddings are of one crop: what rounding and another resize leave
 
@@ -41,9 +41,7 @@ class Memory:
         self._writing = Lock()
         self._guard: Guard | None = None
         self._nearest: NearestCases
-        self.classes = manifest.vocabulary.classes
-        self.backbone = manifest.backbone
-        self.dimension = manifest.embedding_dim
+        self.space = Space.of(manifest)
 
     @classmethod
     def open(cls, pack: Pack, *, folder: Path, database_url: str, rebuild: bool = False) -> Memory:
@@ -66,7 +64,7 @@ class Memory:
         batches = rows.living(manifest.backbone)
         memory._nearest = NearestCases.open(batches, manifest.embedding_dim, folder / "index", binding, rebuild=rebuild)
         if frozen is not None:
-            memory._guard = Guard(frozen, rule(manifest.thresholds), memory.classes, memory._for_guard)
+            memory._guard = Guard(frozen, rule(manifest.thresholds), memory.space.classes, memory._for_guard)
         return memory
 
     def __len__(self) -> int:
@@ -89,9 +87,9 @@ class Memory:
         InvalidRequest for the embeddings of another backbone and for what is no L2-normalised embedding, Unprocessable
         for an unknown label.
         """
-        self._check(embeddings, backbone)
+        self.space.check(embeddings, backbone)
         if label is not None:
-            self._check_label(label)
+            self.space.check_label(label)
         own_claim = _claim_hash(tenant, exclude_claim) if tenant and exclude_claim else None
         return self._nearest.search(embeddings, k, Where(tenant, own_claim, size, label))
 
@@ -101,14 +99,14 @@ class Memory:
         Raises MemoryRefused where the id is taken, the claim has added enough, or the guard says no; what `search`
         raises; all of it leaves the memory as it was.
         """
-        self._check(embedding[None], backbone)
-        self._check_label(case.label)
+        self.space.check(embedding[None], backbone)
+        self.space.check_label(case.label)
         row = Row(
             id=case.id,
             embedding=to_bytes(embedding),
             label=case.label,
             source=case.source,
-            backbone=self.backbone,
+            backbone=self.space.backbone,
             size=case.size,
             part=case.part,
             tenant=tenant,
@@ -125,7 +123,7 @@ class Memory:
 
     def correct(self, case_id: str, label: str, *, tenant: str, reviewer: str | None = None) -> None:
         """Give the tenant's case another label. Raises NotFound, Unprocessable, MemoryRefused."""
-        self._check_label(label)
+        self.space.check_label(label)
         with self._writing:
             row = self._own(case_id, tenant)
             if row.retracted_at is not None:
@@ -148,29 +146,29 @@ class Memory:
     def snapshot(self) -> Snapshot:
         """Copy all added cases, every tenant's."""
         with self._writing:
-            snapshot = self._snapshots.write(self.backbone, self._rows.added(self.backbone))
+            snapshot = self._snapshots.write(self.space.backbone, self._rows.added(self.space.backbone))
             self._rows.log(Entry("snapshot", detail={"name": snapshot.name, "cases": snapshot.cases}))
         return snapshot
 
     def restore(self, name: str) -> Snapshot:
         """Make the added cases exactly those of a snapshot. Raises NotFound, MemoryRefused; then nothing changed."""
         with self._writing:
-            snapshot, rows = self._snapshots.read(name, self.backbone)
+            snapshot, rows = self._snapshots.read(name, self.space.backbone)
             detail = {"name": name, "cases": snapshot.cases}
-            self._rows.replace_added(self.backbone, rows, Entry("restored", detail=detail))
-            self._nearest.reload(self._rows.living(self.backbone))
+            self._rows.replace_added(self.space.backbone, rows, Entry("restored", detail=detail))
+            self._nearest.reload(self._rows.living(self.space.backbone))
             if self._guard is not None:
                 self._guard.forget_all()
         return snapshot
 
     def stats(self, tenant: str) -> MemoryStats:
-        cases, retracted = self._rows.count_labels(tenant, self.backbone)
+        cases, retracted = self._rows.count_labels(tenant, self.space.backbone)
         state = None
         if (guard := self._guard) is not None:
             with self._writing:
                 state = GuardState(crops=len(guard), right_before=guard.before, right_now=guard.now(tenant))
         return MemoryStats(
-            backbone=self.backbone,
+            backbone=self.space.backbone,
             training=self._nearest.count(Where()),
             cases=cases,
             retracted=retracted,
@@ -243,7 +241,7 @@ class Memory:
 
     def _own(self, case_id: str, tenant: str) -> Row:
         row = self._rows.get([case_id]).get(case_id)
-        if row is None or row.tenant != tenant or row.backbone != self.backbone:
+        if row is None or row.tenant != tenant or row.backbone != self.space.backbone:
             raise NotFound(f"The memory has no case {case_id[:80]} of yours.")
         return row
 
@@ -257,26 +255,6 @@ class Memory:
 
     def _for_guard(self, embeddings: NDArray[np.float32], tenant: str | None) -> list[list[Neighbour]]:
         return self._nearest.search(embeddings, NEIGHBOURS, Where(tenant))
-
-    def _check(self, embeddings: NDArray[np.float32], backbone: str | None) -> None:
-        if backbone is not None and backbone != self.backbone:
-            raise InvalidRequest(
-                "The memory holds the embeddings of another backbone. Give retrieval the memory pack that belongs to "
-                f"the classifier's pack, then run {REBUILD}."
-            )
-        if embeddings.shape[1] != self.dimension:
-            raise InvalidRequest(
-                f"The memory holds embeddings with {self.dimension} numbers; these have {embeddings.shape[1]}. Give "
-                f"retrieval the memory pack that belongs to the classifier's pack, then run {REBUILD}."
-            )
-        if not np.isfinite(embeddings).all():
-            raise InvalidRequest("embedding: has values that are not finite.")
-        if (np.abs(np.linalg.norm(embeddings, axis=1) - 1) > packcases.UNIT).any():
-            raise InvalidRequest("embedding: each row must have length 1 (L2-normalised).")
-
-    def _check_label(self, label: str) -> None:
-        if label not in self.classes:
-            raise Unprocessable(f"label: must be one of {', '.join(self.classes)}; it is {label[:64]!r}.")
 
 
 def _again(known: Row, row: Row) -> Kept:
