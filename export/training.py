@@ -173,7 +173,7 @@ class Checkpoint:
     def resume(self, rng: torch.Generator, **parts: nn.Module | torch.optim.Optimizer) -> tuple[int, float]:
         """Load everything back; (epoch to go on with, seconds spent), or (0, 0.0) for a new run.
 
-        Raises ValueError when the checkpoint was trained with another configuration.
+        Raises ValueError when the checkpoint was trained with another configuration, or came out of a pack.
         """
         if not self.path.exists():
             return 0, 0.0
@@ -185,6 +185,8 @@ class Checkpoint:
                 f"{self.path} was trained with another {changed[0]}: choose another --out or the same configuration"
             )
         must_have_names(state, self.names, self.path)
+        if not parts.keys() <= state.keys():
+            raise ValueError(f"{self.path} holds weights only: choose another --out and start from it (--init)")
         for name, part in parts.items():
             part.load_state_dict(state[name])
         rng.set_state(state["rng"])

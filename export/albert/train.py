@@ -187,7 +187,7 @@ def main() -> None:
     args = trainer_arguments(
         "Train ALBERT on labelled photos",
         "albert-tiny",
-        init="an earlier run whose weights to start from",
+        init="an earlier run, or a pack made one by export.convert.to_run, whose weights to start from",
         classifier="a CropResMoE run on the same backbone, whose damage features the stem is averaged with",
         parts="a segment pack that finds the parts on photos without part masks, for rendered fakes to lie on",
     )

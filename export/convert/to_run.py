@@ -1,4 +1,4 @@
-"""A pack back to a run: `python -m export.convert.to_run --pack models/albert --preset albert-fine --data ../data --out runs/albert`.
+"""A pack back to a run: `python -m export.convert.to_run --pack P --preset albert-fine --data ../data --out runs/seg`.
 
 Whoever has only the pack can go on from it: the folder takes the place of a training run wherever one is asked for
 (`--init`, `--run`, `--teacher`). The exporter folds batch norms into convolutions and turns matrices round; both are
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,13 @@ def weights(graph: bytes, model: nn.Module) -> dict[str, Tensor]:
     """
     loaded = onnx.load_model_from_string(graph)
     held = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in loaded.graph.initializer}
-    held |= dict(_matrices(loaded, held))
+    held |= dict(_matrices(loaded, held)) | dict(_cut_biases(loaded, held))
     held = {name.removeprefix("model."): value for name, value in held.items()}
     state = model.state_dict()
     for convolution, norm in folded(model):
         bias = held.get(f"{convolution}.weight_bias")
         if bias is None:
-            raise ValueError(f"the graph has no {convolution}.weight_bias: its batch norms were folded by other means")
+            raise ValueError(f"the graph is of another preset: {convolution} has no batch norm folded in")
         norm_module = model.get_submodule(norm)
         assert isinstance(norm_module, nn.BatchNorm2d)
         one = torch.ones_like(bias)
@@ -69,13 +70,33 @@ def weights(graph: bytes, model: nn.Module) -> dict[str, Tensor]:
 
 def _matrices(model: onnx.ModelProto, held: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Weights of linear layers, which the exporter keeps transposed and nameless: their bias is added next."""
-    users = {name: node for node in model.graph.node for name in node.input}
     for node in model.graph.node:
         if node.op_type == "MatMul" and node.input[1] in held:
-            after = users.get(node.output[0])
-            bias = next((i for i in after.input if i.endswith(".bias")), "") if after is not None else ""
-            if bias:
-                yield bias.removesuffix("bias") + "weight", held[node.input[1]].T.contiguous()
+            added = _added_behind(model, node, held)
+            if added.endswith(".bias"):
+                yield added.removesuffix("bias") + "weight", held[node.input[1]].T.contiguous()
+
+
+def _cut_biases(model: onnx.ModelProto, held: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Biases of linear layers used in parts, queries in focus apart from keys and values: nameless pieces."""
+    pieces: dict[str, list[tuple[int, Tensor]]] = {}
+    for node in model.graph.node:
+        if node.op_type == "Slice" and node.input[0].endswith(".weight"):
+            added = _added_behind(model, node, held)
+            if added:
+                pieces.setdefault(node.input[0], []).append((int(held[node.input[1]]), held[added]))
+    for weight, parts in pieces.items():
+        yield weight.removesuffix("weight") + "bias", torch.cat([part for _, part in sorted(parts, key=itemgetter(0))])
+
+
+def _added_behind(model: onnx.ModelProto, node: onnx.NodeProto, held: dict[str, Tensor]) -> str:
+    """The constant that is added to what becomes of `node`'s output by transposing and multiplying; "" for none."""
+    while node.op_type in ("Slice", "Transpose", "MatMul"):
+        following = next((n for n in model.graph.node if node.output[0] in n.input), None)
+        if following is None:
+            return ""
+        node = following
+    return next((name for name in node.input if name in held), "") if node.op_type == "Add" else ""
 
 
 def folded(model: nn.Module) -> Iterator[tuple[str, str]]:
@@ -123,7 +144,7 @@ def must_agree(model: nn.Module, pack: Pack, photos: Tensor, tolerance: float = 
     for name, a, b in zip(names, given, wanted, strict=False):
         worst = float(np.abs(a.numpy() - b).max())
         if not worst <= tolerance:
-            raise ParityError(f"{name} differs from the graph's by {worst:.2g}: is the preset the one it was made with?")
+            raise ParityError(f"{name} differs from the graph's by {worst:.2g}: is it of this preset?")
 
 
 def to_run(pack: Pack, preset: str, data: Path, out: Path) -> Path:

@@ -182,7 +182,7 @@ def main() -> None:
     args = trainer_arguments(
         "Train CropResMoE on damage crops",
         "cropresmoe-lite2",
-        init="an earlier run on the same backbone whose weights to start from",
+        init="an earlier run on the same backbone, or a pack made one by export.convert.to_run, to start from",
         teacher="a run whose answers to learn from (`teacher` in the preset is their share of the loss)",
         pseudo="a COCO file of confident answers (export.cropresmoe.pseudo) to train on as well",
     )

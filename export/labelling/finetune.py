@@ -25,6 +25,7 @@ from export.cropresmoe.train import predict
 from export.labelling.corrected import SPLIT
 from export.labels import load_labels
 from export.statistics import bootstrap_mean
+from export.training import commands_error
 
 _BATCH = 64
 
@@ -77,13 +78,18 @@ def right(head: nn.Module, features: Tensor, labels: Tensor, taught: Tensor) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fine-tune a classifier's head on reviewed crops.")
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True, help="a run, or a pack made one by export.convert.to_run")
     parser.add_argument("--data", type=Path, required=True, help="train and test splits")
     parser.add_argument("--reviewed", type=Path, required=True, help="folder with damage/reviewed.json")
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--lr", type=float, default=1e-4)
-    args = parser.parse_args()
+    with commands_error():
+        print(run(parser.parse_args()))
+
+
+def run(args: argparse.Namespace) -> str:
+    """Fine-tune, write the run and say by how much accuracy changed. Raises ValueError for a run that does not fit."""
     labels = load_labels()
     model, config = load_run(args.run, list(labels.vocabulary.classes))
     cut = Cut(config.size, config.context)
@@ -106,7 +112,7 @@ def main() -> None:
     torch.save({**state, "averaged": model.state_dict()}, args.out / "checkpoint.pt")
     change = after.astype(float) - before
     low, high = bootstrap_mean(change, found["test"].image)
-    print(
+    return (
         f"{len(truths[SPLIT])} reviewed crops. Test accuracy {before.mean():.4f} -> {after.mean():.4f}: "
         f"{change.mean():+.4f} ({low:+.4f} to {high:+.4f}), n = {len(change)}. Written to {args.out}."
     )
