@@ -50,7 +50,7 @@ def page(request: pytest.FixtureRequest) -> Iterator[Page]:
     width, height = request.param
     complaints: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS, timeout=120_000)
         opened = browser.new_page(viewport={"width": width, "height": height})
         opened.set_default_timeout(60_000)
         opened.on("pageerror", lambda error: complaints.append(str(error)))

@@ -21,6 +21,7 @@ from tests.unit.gateway.servers import valkey
 from tests.unit.gateway.serving import served
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu"]
 _DESK: ViewportSize = {"width": 1360, "height": 860}
 _PHONE: ViewportSize = {"width": 390, "height": 844}
 
@@ -32,7 +33,7 @@ Open = Callable[..., Page]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        started = playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS, timeout=120_000)
         yield started
         started.close()
 

@@ -105,8 +105,11 @@ async def _watch(house: House, seen: Seen, before: dict[object, int], killed_at:
 
 
 async def _all_told(receiver: Receiver, claims: int) -> None:
-    """Until every claim's webhook has arrived, or a minute has passed: those that are missing are in the report."""
-    ends = time.monotonic() + 60
+    """Until every claim's webhook has arrived, or it is too late: those that are missing are in the report.
+
+    What a killed worker was about to send is sent by another one a minute later.
+    """
+    ends = time.monotonic() + 120
     while time.monotonic() < ends and len({got.headers["webhook-id"] for got in receiver.got}) < claims:  # noqa: ASYNC110
         await asyncio.sleep(0.2)
 

@@ -31,8 +31,12 @@ def free_port() -> int:
 @contextmanager
 def valkey() -> Iterator[str]:
     """A Valkey server's URL."""
-    with ValkeyServer(port=free_port(), config={"maxmemory-policy": "noeviction"}) as running:
+    running = ValkeyServer(port=free_port(), config={"maxmemory-policy": "noeviction"})
+    running.start(timeout=60)
+    try:
         yield str(running.connection_url)
+    finally:
+        running.stop(timeout=60)
 
 
 def postgres_binaries() -> Path | None:

@@ -15,7 +15,7 @@ from sqlalchemy import Integer, column, select, table, text
 
 from services.gateway.records.database import Database
 
-_LONG_S = 4.0  # below SQLite's patience with a lock, above any scheduling delay
+_LONG_S = 8.0  # below the records' patience with a lock, above any scheduling delay
 
 
 @pytest.fixture
