@@ -51,6 +51,7 @@ def violations(compose: Compose) -> list[str]:
                 for mount in service.get("tmpfs", [])
             ),
             "has no limits": not all(service.get(limit) for limit in ("mem_limit", "cpus", "pids_limit")),
+            "may open few files": service.get("ulimits", {}).get("nofile", 0) < 65536,
             "logs without end": not service.get("logging", {}).get("options", {}).get("max-size"),
             "has no health check": name not in ONCE and not service.get("healthcheck", {}).get("test"),
             "needs curl": "curl" in str(service.get("healthcheck")),
@@ -99,6 +100,7 @@ def _put(service: str, key: str, value: object) -> Callable[[Compose], object]:
     [
         *(_remove("segmenter", key) for key in ("user", "read_only", "cap_drop", "security_opt", "tmpfs", "mem_limit")),
         *(_remove("redis", key) for key in ("cpus", "pids_limit", "logging", "healthcheck", "restart")),
+        _remove("gateway", "ulimits"),
         _put("postgres", "ports", ["5432:5432"]),
         _put("postgres", "environment", {"POSTGRES_PASSWORD": "claimsight"}),
         _put("gateway", "ports", ["8080:8000"]),
@@ -168,6 +170,14 @@ def test_every_room_tells_prometheus_where_it_is_asked() -> None:
     for name in found["names"]:
         (port,) = (v for k, v in services[name]["environment"].items() if k.endswith("_METRICS_PORT"))
         assert port == str(found["port"])
+
+
+def test_grafana_reports_and_fetches_nothing() -> None:
+    """It is the one container of others' that has a way out: its port is published."""
+    environment = _compose()["services"]["grafana"]["environment"]
+    for name in ("ANALYTICS_REPORTING_ENABLED", "ANALYTICS_CHECK_FOR_UPDATES", "ANALYTICS_CHECK_FOR_PLUGIN_UPDATES"):
+        assert environment[f"GF_{name}"] == "false"
+    assert environment["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
 
 
 def test_the_queue_forgets_nothing() -> None:

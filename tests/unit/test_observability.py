@@ -73,6 +73,13 @@ def test_every_alert_has_a_runbook_of_its_name() -> None:
         assert len(steps.split()) > 25, f"{name} says too little to act on"
 
 
+def test_a_room_whose_name_has_left_dns_is_missed() -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    (found,) = config["scrape_configs"][0]["dns_sd_configs"]
+    (expression,) = (rule["expr"] for rule in rules() if rule["alert"] == "RoomDown")
+    assert set(re.findall(r'absent\(up\{job="claimsight", room="([\w-]+)"\}\)', expression)) == set(found["names"])
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_prometheus_itself_takes_the_rules_and_fires_them_on_what_they_are_for() -> None:
     folder = DEPLOY / "prometheus"
