@@ -46,6 +46,7 @@ class RequestContextMiddleware:
         except InvalidRequest as error:
             request, refused = context.RequestContext(context.new_request_id()), error
         status = 0
+        told = scope.setdefault("state", {})  # where `problems` leaves the problem that it answers with
 
         async def tagged(message: Message) -> None:
             nonlocal status
@@ -66,13 +67,15 @@ class RequestContextMiddleware:
                 if status:  # half an answer is out: only closing the connection can tell the client
                     _log.error("failed while answering", exc_info=error)
                     raise
-                await problems.response(problems.from_exception(error), scope["path"])(scope, receive, tagged)
+                told["problem"] = problem = problems.from_exception(error)
+                await problems.response(problem, scope["path"])(scope, receive, tagged)
             finally:
                 status = status or 499  # nginx's number for a client that left before its answer
                 seconds = time.perf_counter() - started
                 tracing.note({"http.response.status_code": status}, name=f"{scope['method']} {_route(scope)}")
                 telemetry.count_request(self.service, _route(scope), status, seconds)
-                telemetry.log_request(self.service, scope["method"], _route(scope), status, seconds)
+                why = problems.reason(told.get("problem"))
+                telemetry.log_request(self.service, scope["method"], _route(scope), status, seconds, **why)
 
     def _span(self, scope: Scope, request: context.RequestContext) -> AbstractContextManager[None]:
         if scope["path"].startswith("/health/"):  # probes come every second, and nobody follows them

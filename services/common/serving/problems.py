@@ -64,6 +64,19 @@ def document(problem: Problem, instance: str) -> dict[str, object]:
     }
 
 
+def reason(problem: Problem | None) -> dict[str, str]:
+    """For the log, why a request failed here; nothing of what is the client's fault, which may name what is private.
+
+    Of the cause, the first line only: those of a database go on with what was to be written.
+    """
+    if problem is None or problem.status < 500:
+        return {}
+    why = {"why": problem.detail}
+    if (cause := problem.__cause__) is not None:
+        why["cause"] = f"{type(cause).__name__}: {cause}".partition("\n")[0][:200]
+    return why
+
+
 def response(problem: Problem, instance: str, headers: Mapping[str, str] | None = None) -> Response:
     sent = {**problem.headers, **(headers or {})}
     if problem.retry_after is not None:
@@ -104,7 +117,8 @@ async def _answer(request: Request, error: Exception) -> Response:
     kept = error.headers if isinstance(error, HTTPException) else None  # WWW-Authenticate
     if isinstance(error, HTTPException) and error.status_code == 405:
         kept = {"Allow": ", ".join(_methods(request))}
-    return response(from_exception(error), request.url.path, kept)
+    request.state.problem = problem = from_exception(error)
+    return response(problem, request.url.path, kept)
 
 
 def _methods(request: Request) -> list[str]:

@@ -62,9 +62,10 @@ def model_state(service: str, state: str) -> None:
         MODEL_STATE.labels(service, known).set(known == state)
 
 
-def log_request(service: str, method: str, route: str, status: int, seconds: float) -> None:
+def log_request(service: str, method: str, route: str, status: int, seconds: float, **why: str) -> None:
+    """One line; `why` says more of a request that failed here."""
     log = _log.debug if route in _QUIET_ROUTES else _log.info
-    log("request", service=service, method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+    log("request", service=service, method=method, route=route, status=status, ms=round(seconds * 1000, 1), **why)
 
 
 def configure_logging(level: str = "info", log_format: str = "json") -> None:
