@@ -15,6 +15,7 @@ import structlog
 from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
@@ -23,6 +24,8 @@ from services.common.serving.errors import Forbidden, Unauthorized
 from services.gateway import apikeys
 from services.gateway.records.clock import now_ms
 from services.gateway.records.keys import ApiKey, KeyStore
+
+log = structlog.get_logger(__name__)
 
 Scope = Literal["submit", "read", "review", "generate", "admin"]
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
@@ -91,7 +94,10 @@ class Callers:
         now = time.monotonic()
         if now - self._noted.get(key.id, -_NOTE_USE_S) >= _NOTE_USE_S:
             self._noted[key.id] = now
-            await self._keys.used(key.id)
+            try:
+                await self._keys.used(key.id)
+            except SQLAlchemyError as error:  # a full disk: what only reads is answered all the same
+                log.warning("the use of a key cannot be noted", key=key.id, error=type(error).__name__)
 
 
 class CallersMiddleware:

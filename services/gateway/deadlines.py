@@ -10,8 +10,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.common.serving.context import RequestContext, current
-from services.common.serving.errors import DeadlineExceeded, NotReady
-from services.gateway import failures, measures
+from services.common.serving.errors import DeadlineExceeded
+from services.gateway import failures, measures, withdrawn
 from services.gateway.records import models
 from services.gateway.records.clock import now_ms
 from services.gateway.runtime import Runtime
@@ -45,8 +45,4 @@ async def _expire(runtime: Runtime, claim_id: str) -> None:
     if await runtime.deadlines.expire(claim_id, failures.embedded(over)):
         log.warning("claim expired", claim=claim_id)
         measures.claim_ended(claim_id, "expired", ())
-        await runtime.signals.publish(claim_id, ended=True)
-        try:
-            await runtime.queue.forget(claim_id)
-        except NotReady:
-            return  # whoever takes the job finds the claim ended
+        await withdrawn.tell(runtime, claim_id)

@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.common.serving.errors import NotFound, Problem
+from services.gateway import withdrawn
 from services.gateway.records.clock import now_ms
 from services.gateway.records.erasures import Cause, Erasure
 from services.gateway.runtime import Runtime
@@ -25,7 +26,7 @@ async def erase(
     if begun is None:
         return None
     log.info("claim erased", claim=claim_id, cause=cause, erasure=begun.id)
-    await runtime.signals.publish(claim_id, ended=True)
+    await withdrawn.tell(runtime, claim_id)
     return await _complete(runtime, begun)
 
 

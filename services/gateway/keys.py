@@ -88,9 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("make", help="print a key that nothing knows yet, for CLAIMSIGHT_GATEWAY_ADMIN_KEY")
     create = commands.add_parser("create", help="make a key and print it once")
-    create.add_argument("--name", required=True, help="what it is for; two live keys may share a name, for rotation")
+    create.add_argument(
+        "--name", required=True, type=_name, help="what it is for; two live keys may share a name, for rotation"
+    )
     create.add_argument("--scope", required=True, action="append", choices=get_args(Scope), help="repeat for more")
-    create.add_argument("--expires-days", type=int, help="without it, it lives until it is revoked")
+    create.add_argument("--expires-days", type=_days, help="without it, it lives until it is revoked")
     listed = commands.add_parser("list", help="a tenant's keys; the secrets are not kept")
     revoke = commands.add_parser("revoke", help="end a key; running gateways follow within five seconds")
     revoke.add_argument("key", help="its id, or its prefix as `list` shows it: csk_...")
@@ -103,6 +105,18 @@ def _tenant(text: str) -> str:
     if not valid_tenant(text):
         raise argparse.ArgumentTypeError("1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit")
     return text
+
+
+def _name(text: str) -> str:
+    if not 1 <= len(text) <= 100 or not text.isprintable():
+        raise argparse.ArgumentTypeError("1 to 100 characters that can be printed")
+    return text
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= 3650):
+        raise argparse.ArgumentTypeError("a whole number from 1 to 3650")
+    return int(text)
 
 
 if __name__ == "__main__":

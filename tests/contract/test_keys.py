@@ -17,6 +17,8 @@ from typing import Any
 import httpx2
 import pytest
 from limits.aio.storage import memory
+from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from services.common.serving.settings import InvalidSettings
 from services.gateway import apikeys, callers, guard, ids, keys
@@ -134,6 +136,18 @@ async def test_the_use_of_a_key_is_noted(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/v1/keys")).json()["data"][0]["last_used_at"]
 
 
+async def test_a_use_that_cannot_be_noted_keeps_nobody_out(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_keys: KeyStore, _key_id: str) -> None:
+        raise OperationalError("UPDATE api_keys", {}, sqlite3.OperationalError("database or disk is full"))
+
+    monkeypatch.setattr(KeyStore, "used", full)
+    with capture_logs() as lines:
+        assert (await http.get("/v1/claims")).status_code == 200
+    assert [line["error"] for line in lines if "noted" in line["event"]] == ["OperationalError"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -220,6 +234,8 @@ def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
     (line,) = run("list", *of).stdout.splitlines()
     assert "submit" in line and "live" in line and made.stdout.strip() not in line
     assert "revoked" in run("revoke", *of, line.split()[0]).stdout
+    for wrong in (("--name", "x" * 101), ("--name", ""), ("--name", "x", "--expires-days", "0")):
+        run("create", *of, "--scope", "read", *wrong, status=2)
     assert "no such key" in run("revoke", "--tenant", "other", line.split()[0], status=1).stderr
     with closing(sqlite3.connect(tmp_path / "records.db")) as records:
         assert records.execute("SELECT tenant FROM api_keys").fetchall() == [("acme",)]

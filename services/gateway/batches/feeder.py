@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from services.common.jobs.payload import ClaimJob
 from services.common.jobs.turns import Share
 from services.common.serving.errors import NotFound, NotReady, Problem, Unprocessable
-from services.gateway import failures, ids, schemas
+from services.gateway import failures, ids, schemas, withdrawn
 from services.gateway.records.batch_rows import File, Line
 from services.gateway.records.batch_work import Running
 from services.gateway.records.changes import Finished
@@ -123,7 +123,7 @@ async def _cancel_claims(runtime: Runtime, batch_id: str) -> None:
     for claim_id in await runtime.batch_work.under_way(batch_id):
         with suppress(Finished):
             await runtime.changes.cancel(claim_id)
-        await runtime.signals.publish(claim_id, ended=True)
+        await withdrawn.tell(runtime, claim_id)
 
 
 def _photos(line: Line, files: dict[str, File]) -> list[NewPhoto]:

@@ -10,7 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from services.common.serving.errors import AlreadyFinished, NotFinished, TooManyPhotos
-from services.gateway import eraser, evidence, ids, present, schemas
+from services.gateway import eraser, evidence, ids, present, schemas, withdrawn
 from services.gateway.admission import admitted
 from services.gateway.once import IdempotencyKey, fingerprint, once
 from services.gateway.records.changes import Finished, TooMany
@@ -87,7 +87,7 @@ async def cancel(claim_id: ClaimId, runtime: Running, _caller: Submitter) -> Res
     """Stop working on the claim; what was assessed stays. Cancelling twice is once, a finished claim is 409."""
     try:
         await runtime.changes.cancel(claim_id)
-        await runtime.signals.publish(claim_id, ended=True)
+        await withdrawn.tell(runtime, claim_id)
     except Finished:
         if (await look(runtime, claim_id)).status != "canceled":
             raise AlreadyFinished("The claim is finished, there is nothing to cancel. DELETE erases it.") from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import structlog
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from services.common.jobs.payload import ClaimJob
-from services.common.serving.errors import NotFailed
+from services.common.serving.errors import NotFailed, NotReady
 from services.gateway import schemas
 from services.gateway.routes.deps import Admin, ClaimId, Running
 from services.gateway.routes.waiting import HEADERS, look, respond
 
+log = structlog.get_logger(__name__)
 router = APIRouter(tags=["claims"])
 
 
@@ -30,6 +32,9 @@ async def rerun(claim_id: ClaimId, runtime: Running, _caller: Admin) -> Response
     share = await runtime.claims.reopen(claim_id)
     if share is None:
         raise NotFailed("Only a failed claim can be worked on again, and this one is not.")
-    await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json(), share)
+    try:
+        await runtime.queue.add(claim_id, ClaimJob(claim_id).to_json(), share)
+    except NotReady:  # it is open again: a 503 would have this sent once more, and refused
+        log.warning("claim opened again while the queue is away; a worker queues it from the records", claim=claim_id)
     await runtime.signals.publish(claim_id)
     return await respond(runtime, claim_id, await look(runtime, claim_id), 202)
