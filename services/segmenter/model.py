@@ -28,7 +28,8 @@ def read(outputs: Mapping[str, NDArray[np.float32]], manifest: Manifest, model: 
     found = decode_instances(
         photo, vocabulary=manifest.vocabulary, supported=manifest.supported, thresholds=manifest.thresholds
     )
-    vehicle = float((photo["part_logits"].argmax(0) != 0).mean())  # channel 0 is "no part"
+    part = photo["part_logits"]
+    vehicle = float((part[1:].max(0) > part[0]).mean())  # channel 0 is "no part"
     return Segmentation(model=model, instances=[_instance(thing) for thing in found], vehicle=vehicle)
 
 

@@ -1,4 +1,4 @@
-"""The typed clients of the model services: the pipeline's only way to a model, over a network or in one process.
+"""The typed clients of the model services (`protocols`), over a network or in one process.
 
 The same class serves both: only the HTTP client underneath differs (`over_network`, `in_process`). Problem documents
 come back as the Problem they were; no connection is NotReady, no answer in time is DeadlineExceeded.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -38,96 +38,13 @@ from services.common.serving.schemas import (
     Wire,
 )
 from services.common.serving.tensors import Spec
-from services.common.vision.photo import resize
+from services.common.vision.resample import band, resize
 from services.common.vision.size import SizeClass
 
 W = TypeVar("W", bound=Wire)
 
 PATIENCE_S = 60.0  # longest wait for an answer, however far away the caller's deadline is
 _CONNECT_S = 2.0  # our services are neighbours: who does not take the call in this time is not there
-
-
-class Segmenter(Protocol):
-    pack: str | None
-    """The version of its pack that is asked; None: whichever the service has as its own."""
-
-    def at(self, pack: str | None) -> Self:
-        """The same service, always asked for this version."""
-        ...
-
-    async def packs(self) -> list[PackState]:
-        """The versions that it could serve."""
-        ...
-
-    async def info(self, *, fresh: bool = False) -> ModelInfo:
-        """What runs there; `fresh` asks the service even where the answer is known. Raises Problem."""
-        ...
-
-    async def segment(self, pixels: NDArray[np.uint8]) -> Segmentation:
-        """`pixels`: uint8 [h, w, 3], upright RGB. Raises Problem (NotReady, DeadlineExceeded, ...)."""
-        ...
-
-
-class Classifier(Protocol):
-    pack: str | None
-
-    def at(self, pack: str | None) -> Self: ...
-
-    async def packs(self) -> list[PackState]: ...
-
-    async def info(self, *, fresh: bool = False) -> ModelInfo: ...
-
-    async def classify(self, crops: NDArray[np.uint8]) -> Classification:
-        """`crops`: uint8 [n, size, size, 3], n >= 1, as `vision.crops.cut_crops` makes them."""
-        ...
-
-
-class Retrieval(Protocol):
-    async def info(self) -> RetrievalInfo: ...
-
-    async def search(
-        self,
-        embeddings: NDArray[np.float32],
-        *,
-        k: int,
-        tenant: str | None = None,
-        backbone: str | None = None,
-        exclude_claim: str | None = None,
-        size: SizeClass | None = None,
-        label: str | None = None,
-    ) -> list[list[Neighbour]]:
-        """`embeddings`: float32 [n, d], L2-normalised, n >= 1; answers n lists, nearest first.
-
-        Training cases and the tenant's own, without a tenant training cases only. Another `backbone` than the memory's
-        is refused. `label` must come from a person or the claim's text: filtering by a model's own prediction would
-        only confirm it.
-        """
-        ...
-
-    async def add(self, case: Case, embedding: NDArray[np.float32], *, tenant: str, backbone: str) -> Kept:
-        """Keep a labelled crop, `embedding` float32 [d]; it counts in the next search.
-
-        Raises MemoryRefused where it would make the memory worse (the detail says how), Unprocessable, InvalidRequest.
-        """
-        ...
-
-    async def correct(self, case_id: str, label: str, *, tenant: str, reviewer: str | None = None) -> None:
-        """Give the tenant's case another label. Raises NotFound, MemoryRefused, Unprocessable."""
-        ...
-
-    async def retract(self, case_id: str, *, tenant: str, reviewer: str | None = None) -> None:
-        """Take the tenant's case back: answers are as if it had never been added. Again is no error; NotFound is."""
-        ...
-
-    async def snapshot(self) -> Snapshot:
-        """Copy all added cases, of every tenant."""
-        ...
-
-    async def restore(self, name: str) -> Snapshot:
-        """Make the added cases exactly those of a snapshot. Raises NotFound, MemoryRefused; then nothing changed."""
-        ...
-
-    async def stats(self, *, tenant: str) -> MemoryStats: ...
 
 
 def over_network(base_url: str, internal_key: SecretStr | None = None) -> httpx2.AsyncClient:
@@ -261,7 +178,7 @@ class HttpSegmenter(_ModelService):
         info = await self.info()
         if pixels.shape[:2] != (info.input_height, info.input_width):
             # Only what the model looks at travels: a 2048-px photo would be ten times the bytes.
-            pixels = await asyncio.to_thread(resize, pixels, info.input_height, info.input_width)
+            pixels = await _resized(pixels, info.input_height, info.input_width)
         answer = await self._ask("/v1/segment", {"photo": pixels})
         try:
             segmentation = Segmentation.model_validate_json(answer.content)
@@ -340,6 +257,14 @@ class HttpRetrieval(_Service):
             raise self._unexpected() from error
 
 
+async def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """`resize`, in threads; a large photo in two at once, because nothing else can be done about it meanwhile."""
+    if pixels.size < _LARGE:
+        return await asyncio.to_thread(resize, pixels, height, width)
+    halves = (0, height // 2), (height // 2, height)
+    return np.concatenate(await asyncio.gather(*(asyncio.to_thread(band, pixels, height, width, h) for h in halves)))
+
+
 def _case(case_id: str) -> str:
     return f"/v1/cases/{quote(case_id, safe='')}"
 
@@ -348,6 +273,7 @@ def _given(**params: str | int | None) -> dict[str, str | int]:
     return {name: value for name, value in params.items() if value is not None}
 
 
+_LARGE = 3_000_000  # values of pixels; below, it takes a millisecond
 _CLASSIFIED = ("logits", "gates", "embedding")
 _NEIGHBOURS = TypeAdapter(list[list[Neighbour]])
 _PACKS = TypeAdapter(list[PackState])

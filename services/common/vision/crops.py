@@ -31,16 +31,21 @@ def cut_crops(
     if not 0 <= context <= 10:
         raise ValueError(f"context is a share of the box between 0 and 10, not {context}")
     height, width = pixels.shape[:2]
-    windows = _checked(boxes) * (width, height, width, height)
-    crops = np.empty((len(windows), size, size, 3), np.uint8)
-    photo = Image.fromarray(pixels)
-    for crop, (x0, y0, x1, y1) in zip(crops, windows, strict=True):
+    windows = []
+    for x0, y0, x1, y1 in _checked(boxes) * (width, height, width, height):
         box_width, box_height = max(x1 - x0, _MIN_SIDE), max(y1 - y0, _MIN_SIDE)
         if resize == "pad":
             box_width = box_height = max(box_width, box_height)
         half_width, half_height = box_width * (0.5 + context), box_height * (0.5 + context)
         x, y = (x0 + x1) / 2, (y0 + y1) / 2
-        crop[:] = _window(photo, (x - half_width, y - half_height, x + half_width, y + half_height), size)
+        windows.append((x - half_width, y - half_height, x + half_width, y + half_height))
+    crops = np.empty((len(windows), size, size, 3), np.uint8)
+    if windows:
+        # Pillow copies what it is given: only the rows that some crop shows, and those once for all of them.
+        top, bottom = max(0, floor(min(w[1] for w in windows))), ceil(max(w[3] for w in windows))
+        shown = Image.fromarray(pixels[top:bottom])
+        for crop, window in zip(crops, windows, strict=True):
+            crop[:] = _window(shown, top, window, size)
     return crops
 
 
@@ -57,10 +62,13 @@ def _checked(boxes: ArrayLike) -> NDArray[np.float64]:
     return array.clip(0, 1)
 
 
-def _window(photo: Image.Image, window: tuple[float, float, float, float], size: int) -> NDArray[np.uint8]:
-    """A window in pixels, which may reach over the photo's border, as uint8 [size, size, 3]."""
+def _window(shown: Image.Image, first: int, window: tuple[float, float, float, float], size: int) -> NDArray[np.uint8]:
+    """A window in pixels, which may reach over the photo's border, as uint8 [size, size, 3].
+
+    `shown` is the photo from its row `first` on.
+    """
     x0, y0, x1, y1 = window
     left, top = floor(x0), floor(y0)
     canvas = Image.new("RGB", (ceil(x1) - left, ceil(y1) - top), _FILL)
-    canvas.paste(photo, (-left, -top))
+    canvas.paste(shown, (-left, first - top))
     return cut(canvas, (x0 - left, y0 - top, x1 - left, y1 - top), size)

@@ -104,8 +104,11 @@ def _parts(parts: PartMaps, vocabulary: Vocabulary, t: Mapping[str, float]) -> l
     names, p = parts.names, parts.probabilities
     if not names:
         return []
-    none = 1 - p.sum(0)
-    best = np.where(none > p.max(0), -1, p.argmax(0))
+    highest = p.max(0)
+    best = np.full(highest.shape, -1)
+    seen = 1 - p.sum(0) <= highest
+    for i in reversed(range(len(names))):  # the first of equals; NumPy's argmax over the first axis takes far longer
+        best[seen & (p[i] == highest)] = i
     coarse = {c.name for c in vocabulary.coarse}
     found = []
     for i, (name, pieces) in enumerate(zip(names, labelled_components(best, len(names), t["part_area"]), strict=True)):

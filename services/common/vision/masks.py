@@ -17,6 +17,7 @@ __all__ = [
     "decode",
     "encode",
     "encoded_share",
+    "groups",
     "labelled_components",
     "mask_nms",
     "overlap",
@@ -102,7 +103,9 @@ def area_share(mask: Bools) -> float:
 def overlap(a: Bools, b: Bools) -> NDArray[np.float32]:
     """Intersections in cells between all of `a` [n, h, w] and `b` [m, h, w] -> [n, m], exact up to 2**24 cells."""
     cells = int(np.prod(a.shape[1:]))
-    return a.reshape(len(a), cells).astype(np.float32) @ b.reshape(len(b), cells).astype(np.float32).T
+    left = a.reshape(len(a), cells).astype(np.float32)
+    # With themselves half the products are enough, as BLAS knows once it sees the same array twice.
+    return left @ (left if b is a else b.reshape(len(b), cells).astype(np.float32)).T
 
 
 def mask_nms(
@@ -176,10 +179,9 @@ class _Runs:
     def drawn(self, chosen: Bools) -> Bools:
         """The chosen runs [n] as a mask."""
         height, stride = self.shape[0], self.shape[1] + 1
-        change = np.zeros(height * stride, np.int8)
-        change[self.starts[chosen]] = 1
-        change[self.ends[chosen]] = -1
-        return np.cumsum(change, dtype=np.int8).reshape(height, stride)[:, :-1] > 0
+        turns = np.stack([self.starts[chosen], self.ends[chosen]], 1).ravel()  # from false to true and back again
+        lengths = np.diff(turns, prepend=0, append=height * stride)
+        return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, stride)[:, :-1]
 
 
 def _connected(labels: NDArray[np.int64]) -> _Runs:
@@ -202,6 +204,13 @@ def _connected(labels: NDArray[np.int64]) -> _Runs:
     piece = _least_connected(len(starts), upper[alike], lower[alike])
     areas = np.bincount(piece, ends - starts, minlength=len(starts)).astype(np.int64)  # weights made them floats
     return _Runs((height, width), starts, ends, label, piece, areas)
+
+
+def groups(linked: Bools) -> list[NDArray[np.intp]]:
+    """The connected groups of a symmetric relation, bool [n, n]; whoever is linked with nobody else is in none."""
+    root = _least_connected(len(linked), *np.nonzero(linked))
+    found = [np.flatnonzero(root == least) for least in np.unique(root)]
+    return [group for group in found if len(group) > 1]
 
 
 def _least_connected(n: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:

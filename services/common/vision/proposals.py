@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.common.vision.logits import Floats, sigmoid, softmax
-from services.common.vision.masks import overlap
+from services.common.vision.masks import groups, overlap
 from services.common.vision.parts import PartMaps
 from services.common.vision.vocabulary import Vocabulary
 
@@ -115,7 +115,10 @@ def vote(logits: Floats, score: Floats, t: Mapping[str, float]) -> tuple[Floats,
     np.fill_diagonal(iou, 1)
     agree = iou >= min(t["vote_iou"], 1)
     weight = np.where(agree, iou, 0) * np.clip(score, 1e-6, 1 - 1e-6)[None]
-    mixed = weight @ logits.reshape(len(logits), -1) / weight.sum(1)[:, None]
+    part = np.asarray(weight / weight.sum(1)[:, None], np.float32)
+    mixed = logits.reshape(len(logits), -1).copy()
+    for group in groups(agree):  # who votes together; a product of all with all would be nearly all zeros
+        mixed[group] = part[np.ix_(group, group)] @ mixed[group]
     together = -np.expm1(np.log1p(-weight).sum(1))
     return (
         np.asarray(mixed.reshape(logits.shape), np.float32),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil, floor
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,6 +18,25 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.array(_resample(Image.fromarray(pixels), (width, height)))
+
+
+def band(pixels: NDArray[np.uint8], height: int, width: int, rows: tuple[int, int]) -> NDArray[np.uint8]:
+    """Those `rows` (first, and one behind the last) of `resize`'s result, but for rounding by one level here and there.
+
+    Bands of one picture can be made in several threads: Pillow lets others run meanwhile.
+    """
+    tall, wide = pixels.shape[:2]
+    step = tall / height
+    blocks = max(1, int(wide / width / _REDUCING_GAP)), max(1, int(step / _REDUCING_GAP))
+    top, bottom = rows[0] * step, rows[1] * step
+    reach = step + blocks[1]  # of the filter, on the averaged blocks
+    first = max(0, floor((top - reach) / blocks[1])) * blocks[1]
+    last = min(tall, ceil((bottom + reach) / blocks[1]) * blocks[1])
+    image = Image.fromarray(pixels[first:last])
+    if blocks != (1, 1):
+        image = image.reduce(blocks)
+    window = (0, (top - first) / blocks[1], wide / blocks[0], (bottom - first) / blocks[1])
+    return np.asarray(image.resize((width, rows[1] - rows[0]), Image.Resampling.BILINEAR, box=window))
 
 
 def downscale(pixels: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from services.common.vision.masks import (
     components,
     decode,
     encode,
+    groups,
     mask_nms,
     overlap,
     tight_box,
@@ -208,3 +209,10 @@ def test_without_specks_stay_the_pieces_that_are_large_beside_the_largest(mask: 
     largest = max(map(len, pieces), default=0)
     expected = {cell for piece in pieces if len(piece) >= min_share * largest for cell in piece}
     assert {(int(y), int(x)) for y, x in np.argwhere(without_specks(mask, min_share))} == expected
+
+
+def test_groups_are_what_hangs_together_over_any_number_of_links() -> None:
+    linked = np.eye(6, dtype=bool)
+    for a, b in ((0, 4), (4, 2), (1, 5)):
+        linked[a, b] = linked[b, a] = True
+    assert [group.tolist() for group in groups(linked)] == [[0, 2, 4], [1, 5]]
