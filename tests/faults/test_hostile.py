@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from benchmarks.fuzz import fuzz
 from benchmarks.hostile import new_batch, send_all
 from benchmarks.hostile_corpus import uploads
+from tests.e2e.processes import ROOT
 from tests.unit.gateway.fakes import Fakes
 from tests.unit.gateway.servers import valkey
 from tests.unit.gateway.serving import served
@@ -33,5 +36,10 @@ def test_no_hostile_upload_is_answered_with_500_or_502_or_not_at_all(url: str) -
 
 
 def test_no_operation_of_the_schema_answers_500_or_502_whatever_it_is_sent(url: str) -> None:
-    statuses = fuzz(url, examples=1)
-    assert statuses.total() > 20
+    # In a process of its own: what it imports while it runs must not be parsed beside what the gateway's thread parses
+    # in this one. Python's parser then raises a SystemError now and then ("recursion depth mismatch").
+    command = [sys.executable, "-m", "benchmarks.fuzz", url, "--examples", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-5000:]
+    told = re.search(r"(\d+) requests, no 500 and no 502", done.stdout)
+    assert told and int(told[1]) > 20, done.stdout
