@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
@@ -11,10 +11,10 @@ from services.common.jobs.worker import GiveWay, Later
 from services.common.serving import tracing
 from services.common.serving.context import RequestContext, bound
 from services.common.serving.errors import NotFound, Problem
-from services.common.vision.photo import PhotoError
+from services.common.vision.photo import Photo, PhotoError
 from services.gateway import deadlines, failures, measures, present, schemas
 from services.gateway.assessment.clients import Clients
-from services.gateway.assessment.pipeline import assess
+from services.gateway.assessment.pipeline import assess, opened
 from services.gateway.assessment.route import summarise, unplaced
 from services.gateway.records import models
 from services.gateway.records.clock import now_ms
@@ -80,21 +80,27 @@ async def _assess(
     clients = runtime.clients.pinned()
     hands = asyncio.Semaphore(_PHOTOS_AT_ONCE)
     over = unfinished = False
+    waiting = [photo for photo in claim.photos if photo.status == "queued"]
+    left = len(waiting)
+    last: dict[str, Outcome] = {}  # is written with the claim's end: one transaction less, and nobody asks after it
 
     async def one(photo: models.Photo) -> None:
-        nonlocal over, unfinished
+        nonlocal over, unfinished, left
         async with hands:
             if over:
                 unfinished = True
                 return
             with tracing.span("photo", {"claimsight.photo": photo.id}):
                 outcome = await _outcome(runtime, clients, claim, photo)
+                left -= 1
+                if not left:
+                    last[photo.id] = outcome
+                    return
                 with tracing.span("write"):
                     await runtime.claims.write_photo(claim.id, attempt, photo.id, outcome)
             await runtime.signals.publish(claim.id)
             over = await turn_ended() or over
 
-    waiting = [photo for photo in claim.photos if photo.status == "queued"]
     # Every photo gets its chance before the first failure counts: what succeeded is kept for the next attempt.
     ended = await asyncio.gather(*(one(photo) for photo in waiting), return_exceptions=True)
     problems = [error for error in ended if isinstance(error, Problem)]
@@ -107,22 +113,27 @@ async def _assess(
         raise GiveWay
     else:
         try:
-            await _finish(runtime, claim.id, attempt)
+            await _finish(runtime, claim.id, attempt, last)
         except MorePhotos:
+            for photo_id, outcome in last.items():
+                await runtime.claims.write_photo(claim.id, attempt, photo_id, outcome)
+            await runtime.signals.publish(claim.id)
             await _attempt(runtime, claim.id, attempt, turn_ended)
 
 
 async def _outcome(runtime: Runtime, clients: Clients, claim: models.Claim, photo: models.Photo) -> Outcome:
     """One photo's findings or its own error. Raises Problem where a service cannot answer now."""
+    opening: Awaitable[Photo] | None = runtime.ahead.take(photo.id)
     if known := await reused(runtime, clients, claim, photo):
         return known
-    try:
-        data = await runtime.photos.get_photo(photo.id)
-    except LookupError:
-        return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
+    if opening is None:
+        try:
+            opening = opened(await runtime.photos.get_photo(photo.id), runtime.policy)
+        except LookupError:
+            return Outcome(error=failures.embedded(NotFound("The photo's bytes are no longer kept; send it again")))
     try:
         found = await assess(
-            data, clients, runtime.policy, tenant=claim.tenant, claim_id=claim.id, own=runtime.registry
+            opening, clients, runtime.policy, tenant=claim.tenant, claim_id=claim.id, own=runtime.registry
         )
     except PhotoError as error:
         return Outcome(error=failures.embedded(failures.photo_problem(error)))
@@ -160,9 +171,9 @@ async def _end(runtime: Runtime, claim_id: str, attempt: int, error: schemas.Err
         await _end(runtime, claim_id, attempt, error)
 
 
-async def _finish(runtime: Runtime, claim_id: str, attempt: int) -> None:
+async def _finish(runtime: Runtime, claim_id: str, attempt: int, last: Mapping[str, Outcome] | None = None) -> None:
     with tracing.span("finish"):
-        ended = await runtime.claims.finish(claim_id, attempt, _conclude)
+        ended = await runtime.claims.finish(claim_id, attempt, _conclude, last)
     outcome = "failed" if ended.error else "partial" if ended.partial else "succeeded"
     measures.claim_ended(claim_id, outcome, ended.photos)
     log.info("claim ended", claim=claim_id, outcome=outcome, attempt=attempt)

@@ -15,6 +15,7 @@ from services.common.serving.clients import HttpClassifier, HttpRetrieval, HttpS
 from services.common.serving.ending import end
 from services.common.serving.generator_client import HttpGenerator
 from services.gateway import measures
+from services.gateway.ahead import Ahead
 from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.policy import Policy
 from services.gateway.callers import Callers
@@ -65,6 +66,7 @@ class Runtime:
     idempotency: IdempotencyStore
     looks: Looks
     photos: PhotoStore
+    ahead: Ahead
     pictures: Pictures
     keys: KeyStore
     callers: Callers
@@ -135,6 +137,7 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             idempotency=IdempotencyStore(database),
             looks=Looks(database),
             photos=photos,
+            ahead=Ahead(max_pixels=settings.max_photo_pixels),
             pictures=Pictures(photos, max_pixels=settings.max_photo_pixels),
             keys=keys,
             callers=Callers(keys),

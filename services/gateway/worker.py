@@ -43,6 +43,7 @@ class ClaimWorker:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
+        self._runtime.ahead.fetch(self._runtime.settings.worker_concurrency)
         self._tasks = [
             asyncio.create_task(task)
             for task in (

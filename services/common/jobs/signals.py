@@ -34,10 +34,15 @@ class Signals:
         self.ending = False
 
     async def publish(self, key: str, *, ended: bool = False) -> None:
-        """`ended` wakes those too who wait for the end only (`end_of`)."""
+        """`ended` wakes those too who wait for the end only (`end_of`). Who waits in this process is woken at once."""
+        names = (end_of(key), key) if ended else (key,)
+        for name in names:
+            self._wake(name)
         with suppress(RedisError, OSError):  # a hint: whoever waits looks at the records once a second anyway
-            for name in (end_of(key), key) if ended else (key,):
-                await self._asking.publish(_CHANNEL, name)
+            async with self._asking.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    pipeline.publish(_CHANNEL, name)
+                await pipeline.execute()
 
     @contextmanager
     def subscribe(self, key: str) -> Iterator[asyncio.Event]:
@@ -65,6 +70,10 @@ class Signals:
             await end(self._task)
         await self._listening.aclose()
 
+    def _wake(self, name: str) -> None:
+        for event in self._waiting.get(name, ()):
+            event.set()
+
     async def _listen(self) -> None:
         while True:
             try:
@@ -72,8 +81,8 @@ class Signals:
                     await channel.subscribe(_CHANNEL)
                     while True:
                         message = await channel.get_message(timeout=10)
-                        for event in self._waiting.get(message["data"], ()) if message else ():
-                            event.set()
+                        if message:
+                            self._wake(message["data"])
             except (RedisError, OSError) as error:
                 log.info("no change hints until the queue is back", error=str(error))
                 await asyncio.sleep(1)

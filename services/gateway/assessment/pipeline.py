@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,17 +40,28 @@ class Assessment:
     timings_ms: dict[str, float]
 
 
+async def opened(data: bytes, policy: Policy) -> Photo:
+    """The photo, decoded in a thread. Raises PhotoError."""
+    return await asyncio.to_thread(open_photo, data, max_pixels=policy.max_pixels)
+
+
 async def assess(
-    data: bytes, clients: Clients, policy: Policy, *, tenant: str, claim_id: str, own: Registry | None = None
+    opening: Awaitable[Photo],
+    clients: Clients,
+    policy: Policy,
+    *,
+    tenant: str,
+    claim_id: str,
+    own: Registry | None = None,
 ) -> Assessment:
-    """Assess one photo. CPU work runs in threads, so that many claims share one event loop.
+    """Assess one photo, `opened` or about to be. CPU work runs in threads, so that many claims share one event loop.
 
     Raises Generated for a picture that was made here (`own` knows them), PhotoError for a photo that cannot be used and
     Problem where the segmenter or the classifier cannot answer; the memory's outage is a reason for review, no error.
     """
     watch = _Watch()
     with watch("decode"):
-        photo = await asyncio.to_thread(open_photo, data, max_pixels=policy.max_pixels)
+        photo = await opening
     if own is not None:
         with watch("recognise"):
             if await own.match(photo.pixels) is not None:

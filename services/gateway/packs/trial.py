@@ -15,7 +15,7 @@ from services.common.serving.errors import Problem
 from services.common.vision.photo import PhotoError
 from services.gateway import failures, schemas
 from services.gateway.assessment.clients import Clients
-from services.gateway.assessment.pipeline import assess
+from services.gateway.assessment.pipeline import assess, opened
 from services.gateway.packs.compare import compared
 from services.gateway.records import models
 from services.gateway.records.packs import Rule, Trial
@@ -58,7 +58,8 @@ async def _pair(active: Clients, trying: dict[str, Rule]) -> str:
 async def _trial(runtime: Runtime, candidates: Clients, claim: models.Claim, photo: models.Photo, pair: str) -> Trial:
     try:
         data = await runtime.photos.get_photo(photo.id)
-        found = await assess(data, candidates, runtime.policy, tenant=claim.tenant, claim_id=claim.id)
+        opening = opened(data, runtime.policy)
+        found = await assess(opening, candidates, runtime.policy, tenant=claim.tenant, claim_id=claim.id)
     except LookupError:
         return Trial(claim.id, photo.id, pair, {}, {}, error="not-found")
     except (PhotoError, Problem) as error:

@@ -7,7 +7,7 @@ claim another took over, is refused (StaleAttempt) instead of overwriting newer 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,30 @@ _unfinished = (
     .limit(bindparam("limit"))
 )
 _ACCEPTING = 2  # claims of one tenant at once: one that is written, and one that begins the moment it is
-_new_claim, _new_photos = insert(Claim), insert(Photo)
+_new_claim, _new_photos, _new_findings = insert(Claim), insert(Photo), insert(Finding)
+_begun = (
+    update(Claim)
+    .where(Claim.id == bindparam("claim"), Claim.status.in_(OPEN))
+    .values(
+        status="processing",
+        attempt=Claim.attempt + 1,
+        started_at=func.coalesce(Claim.started_at, bindparam("now")),
+    )
+    .returning(Claim.attempt)
+)
+_held = update(Claim).where(
+    Claim.id == bindparam("claim"), Claim.attempt == bindparam("by"), Claim.status == "processing"
+)
+_looked_at = update(Photo).where(
+    Photo.id == bindparam("photo"), Photo.claim_id == bindparam("claim"), Photo.status == "queued"
+)
+_photos_of = (
+    select(Photo)
+    .where(Photo.claim_id == bindparam("claim"))
+    .options(selectinload(Photo.findings))
+    .order_by(Photo.position)
+)
+_ended = update(Claim).where(Claim.id == bindparam("claim"))
 
 
 class StaleAttempt(Exception):
@@ -199,18 +222,8 @@ class ClaimStore:
     @whole
     async def begin(self, claim_id: str) -> int:
         """Start an attempt and return its number; all earlier ones can no longer write."""
-        changes = {
-            "status": "processing",
-            "attempt": Claim.attempt + 1,
-            "started_at": func.coalesce(Claim.started_at, now_ms()),
-        }
         async with self._writing.begin() as connection:
-            changed = await connection.execute(
-                update(Claim)
-                .where(Claim.id == claim_id, Claim.status.in_(OPEN))
-                .values(changes)
-                .returning(Claim.attempt)
-            )
+            changed = await connection.execute(_begun, {"claim": claim_id, "now": now_ms()})
             attempt = changed.scalar_one_or_none()
         if attempt is None:
             raise StaleAttempt(claim_id)
@@ -220,23 +233,7 @@ class ClaimStore:
     async def write_photo(self, claim_id: str, attempt: int, photo_id: str, outcome: Outcome) -> None:
         """Write one photo's outcome; a photo is written once."""
         async with self._fenced(claim_id, attempt, {"attempt": attempt}) as connection:
-            done: CursorResult[Any] = await connection.execute(
-                update(Photo)
-                .where(Photo.id == photo_id, Photo.claim_id == claim_id, Photo.status == "queued")
-                .values(
-                    status=ended(outcome.error) if outcome.error else "succeeded",
-                    width=outcome.width,
-                    height=outcome.height,
-                    view=outcome.view or {},
-                    reasons=[reason.model_dump() for reason in outcome.reasons],
-                    timings_ms=outcome.timings_ms or {},
-                    error=outcome.error.model_dump() if outcome.error else None,
-                )
-            )
-            if done.rowcount != 1:
-                raise StaleAttempt(claim_id)
-            if outcome.findings:
-                await connection.execute(insert(Finding), finding_rows(claim_id, photo_id, outcome.findings))
+            await _write_photo(connection, claim_id, photo_id, outcome)
 
     @whole
     async def finish(
@@ -244,16 +241,19 @@ class ClaimStore:
         claim_id: str,
         attempt: int,
         conclude: Callable[[Sequence[Photo]], Conclusion],
+        last: Mapping[str, Outcome] | None = None,
     ) -> Conclusion:
         """Finish the claim with what `conclude` makes of its photos. Exactly one attempt can.
 
-        Raises MorePhotos where the claim has got photos that nobody has looked at yet.
+        What is not written yet of the photos is `last`. Raises MorePhotos where the claim has got photos that nobody
+        has looked at yet; then nothing is written.
         """
         async with self._fenced(claim_id, attempt, {"completed_at": now_ms()}) as connection:
             # The claim's row is ours: no photo comes now.
-            query = select(Photo).where(Photo.claim_id == claim_id).options(selectinload(Photo.findings))
+            for photo_id, outcome in (last or {}).items():
+                await _write_photo(connection, claim_id, photo_id, outcome)
             async with AsyncSession(connection) as session:
-                photos = (await session.execute(query.order_by(Photo.position))).scalars().all()
+                photos = (await session.execute(_photos_of, {"claim": claim_id})).scalars().all()
                 if any(photo.status == "queued" for photo in photos):
                     raise MorePhotos(claim_id)
                 ended = conclude(photos)
@@ -264,7 +264,7 @@ class ClaimStore:
                 "summary": ended.summary.model_dump() if ended.summary else None,
                 "error": ended.error.model_dump() if ended.error else None,
             }
-            await connection.execute(update(Claim).where(Claim.id == claim_id).values(changes))
+            await connection.execute(_ended, {"claim": claim_id, **changes})
             await enqueue(connection, claim_id, doubtful=ended.doubtful)
             await outbox.announce(connection, claim_id)
         return ended
@@ -312,14 +312,31 @@ class ClaimStore:
     async def _fenced(self, claim_id: str, attempt: int, changes: Json) -> AsyncIterator[AsyncConnection]:
         """A transaction that begins by proving (and, by the row's lock, keeping) that `attempt` is the latest."""
         async with self._writing.begin() as connection:
-            held: CursorResult[Any] = await connection.execute(
-                update(Claim)
-                .where(Claim.id == claim_id, Claim.attempt == attempt, Claim.status == "processing")
-                .values(changes)
-            )
+            held: CursorResult[Any] = await connection.execute(_held, {"claim": claim_id, "by": attempt, **changes})
             if held.rowcount != 1:
                 raise StaleAttempt(claim_id)
             yield connection
+
+
+async def _write_photo(connection: AsyncConnection, claim_id: str, photo_id: str, outcome: Outcome) -> None:
+    done: CursorResult[Any] = await connection.execute(
+        _looked_at,
+        {
+            "photo": photo_id,
+            "claim": claim_id,
+            "status": ended(outcome.error) if outcome.error else "succeeded",
+            "width": outcome.width,
+            "height": outcome.height,
+            "view": outcome.view or {},
+            "reasons": [reason.model_dump() for reason in outcome.reasons],
+            "timings_ms": outcome.timings_ms or {},
+            "error": outcome.error.model_dump() if outcome.error else None,
+        },
+    )
+    if done.rowcount != 1:
+        raise StaleAttempt(claim_id)
+    if outcome.findings:
+        await connection.execute(_new_findings, finding_rows(claim_id, photo_id, outcome.findings))
 
 
 def photo_rows(claim_id: str, photos: Sequence[NewPhoto], *, first: int = 0) -> list[Json]:

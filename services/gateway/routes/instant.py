@@ -19,7 +19,7 @@ from services.common.serving.schemas import Box
 from services.common.vision.photo import PhotoError
 from services.gateway import failures, ids, instant_schemas, schemas
 from services.gateway.assessment import quality
-from services.gateway.assessment.pipeline import Assessment, assess
+from services.gateway.assessment.pipeline import Assessment, assess, opened
 from services.gateway.assessment.route import summarise
 from services.gateway.assessment.similar import similar
 from services.gateway.callers import Caller, Requires
@@ -73,7 +73,8 @@ async def analyze(request: Request, runtime: Running, caller: Submitter) -> inst
     data = await _photo(request, runtime)
     async with runtime.analyses.turn():
         await runtime.rules.follow()
-        work = _usable(assess(data, runtime.clients.pinned(), runtime.policy, tenant=caller.tenant, claim_id=""))
+        opening = opened(data, runtime.policy)
+        work = _usable(assess(opening, runtime.clients.pinned(), runtime.policy, tenant=caller.tenant, claim_id=""))
         found = await while_connected(request, work)
     photo = _presented(found, data)
     return instant_schemas.Analysis(photo=photo, summary=summarise([photo]), models=found.models)

@@ -119,6 +119,7 @@ async def kept(runtime: Runtime, upload: Upload, first_id: str | None = None) ->
     except Exception:
         with suppress(NotReady):
             for photo in photos:
+                runtime.ahead.forget(photo.id)
                 await runtime.photos.erase(photo.id)
         raise
 
@@ -139,6 +140,7 @@ async def _keep(runtime: Runtime, photo_id: str, photo: Received, view: schemas.
         raise problem from None
     if await runtime.registry.exact(photo.sha256):
         raise Generated(GENERATED)
+    runtime.ahead.begin(photo_id, data)
     await runtime.photos.put_photo(photo_id, data)
     return NewPhoto(photo_id, photo.sha256, photo.size, None, view)
 

@@ -10,7 +10,7 @@ from services.common.serving.schemas import Box, Scored
 from services.common.vision.photo import PhotoError
 from services.gateway import schemas
 from services.gateway.assessment.parts import nearest_side
-from services.gateway.assessment.pipeline import Assessment, assess
+from services.gateway.assessment.pipeline import Assessment, assess, opened
 from services.gateway.assessment.policy import Policy
 from services.gateway.assessment.route import summarise
 from services.gateway.schemas import Side
@@ -22,7 +22,8 @@ UNSURE = (0.3, 0.0, 9.0)  # dent 0.57, scratch 0.43
 
 
 async def assessed(fakes: Fakes, data: bytes | None = None, **policy: float) -> Assessment:
-    return await assess(data or photo(RED), fakes.clients, Policy(**policy), tenant="acme", claim_id="clm_1")  # type: ignore[arg-type]
+    rules = Policy(**policy)  # type: ignore[arg-type]
+    return await assess(opened(data or photo(RED), rules), fakes.clients, rules, tenant="acme", claim_id="clm_1")
 
 
 def codes(finding: schemas.Finding) -> list[str]:

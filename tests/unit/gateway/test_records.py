@@ -128,6 +128,21 @@ async def test_results_appear_photo_by_photo_and_the_claim_finishes(store: Claim
     assert done.completed_at is not None and done.completed_at >= done.created_at
 
 
+async def test_the_last_photo_is_written_with_the_claims_end_or_not_at_all(store: ClaimStore) -> None:
+    claim_id, photo_ids = await accepted(store, photos=2)
+    attempt = await store.begin(claim_id)
+    last = {photo_ids[0]: Outcome(findings=(examples.finding(),))}
+    with pytest.raises(MorePhotos):
+        await store.finish(claim_id, attempt, concluded, last)
+    half = await store.load(claim_id)
+    assert half is not None and [photo.status for photo in half.photos] == ["queued", "queued"]
+    await store.write_photo(claim_id, attempt, photo_ids[1], Outcome())
+    await store.finish(claim_id, attempt, concluded, last)
+    done = await store.load(claim_id)
+    assert done is not None and done.status == "succeeded"
+    assert [(photo.status, len(photo.findings)) for photo in done.photos] == [("succeeded", 1), ("succeeded", 0)]
+
+
 async def test_a_stale_worker_cannot_write(store: ClaimStore) -> None:
     claim_id, photo_ids = await accepted(store)
     stale = await store.begin(claim_id)
