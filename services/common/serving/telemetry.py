@@ -5,6 +5,7 @@ A log line names routes, states and ids of our own making; never bodies, query s
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 
@@ -52,8 +53,14 @@ _log = structlog.get_logger("services.access")
 
 
 def count_request(service: str, route: str, status: int, seconds: float) -> None:
-    REQUESTS.labels(service, route, str(status)).inc()
-    REQUEST_SECONDS.labels(service, route).observe(seconds)
+    answered, took = _counters(service, route, status)
+    answered.inc()
+    took.observe(seconds)
+
+
+@functools.cache  # labels of few values, looked up for every request
+def _counters(service: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(service, route, str(status)), REQUEST_SECONDS.labels(service, route)
 
 
 def model_state(service: str, state: str) -> None:

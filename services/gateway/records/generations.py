@@ -18,6 +18,7 @@ from services.gateway.records.store import StaleAttempt
 from services.gateway.records.whole import whole
 
 _OPEN = ("queued", "processing")
+_count = select(func.count()).select_from(GeneratedImage)
 _made = select(GeneratedImage.id).where(GeneratedImage.sha256 == bindparam("sha256")).limit(1)
 
 
@@ -146,10 +147,8 @@ class GenerationStore:
         async with self._reading.connect() as connection:
             return frozenset((await connection.execute(select(GeneratedImage.id))).scalars())
 
-    @whole
     async def count(self) -> int:
-        async with self._reading.connect() as connection:
-            return int((await connection.execute(select(func.count()).select_from(GeneratedImage))).scalar_one())
+        return (await self._glance(_count))[0][0]
 
     @whole
     async def fingerprints(self, image_ids: Collection[str]) -> Sequence[tuple[str, bytes]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Literal, get_args
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.gateway import ids
@@ -26,21 +26,23 @@ _BY_STATUS: dict[str, Event] = {
     "expired": "claim.expired",
 }
 
+# One statement, written down once: most tenants have no receiver, and then it is all that a claim's end asks.
+_receivers = (
+    select(Webhook.id, Webhook.events, Claim.status, Claim.external_ref, Claim.partial, Claim.route)
+    .join(Claim, Claim.tenant == Webhook.tenant)
+    .where(Claim.id == bindparam("claim"), Webhook.disabled.is_(None))
+)
+
 
 async def announce(connection: AsyncConnection, claim_id: str) -> None:
     """Tell every receiver of the claim's tenant what the claim has just become, in the caller's transaction."""
-    found = await connection.execute(
-        select(Claim.tenant, Claim.status, Claim.external_ref, Claim.partial, Claim.route).where(Claim.id == claim_id)
-    )
-    claim = found.one()
-    event = _BY_STATUS.get(claim.status)
-    if event is None:
+    receivers = (await connection.execute(_receivers, {"claim": claim_id})).all()
+    if not receivers:
         return
-    receivers = await connection.execute(
-        select(Webhook.id, Webhook.events).where(Webhook.tenant == claim.tenant, Webhook.disabled.is_(None))
-    )
+    claim = receivers[0]
+    event = _BY_STATUS.get(claim.status)
     wanting = [row.id for row in receivers if event in row.events]
-    if not wanting:
+    if event is None or not wanting:
         return
     # Ids and outcomes only: findings and photos are for whoever holds a key, and stay where they can be erased.
     data = {

@@ -14,7 +14,7 @@ from services.gateway import present, schemas
 from services.gateway.photos import Picture
 from services.gateway.records.clock import to_ms
 from services.gateway.routes import paging
-from services.gateway.routes.deps import ClaimId, PhotoId, Reader, Running, no_such_claim
+from services.gateway.routes.deps import ClaimId, PhotoId, Reader, Running, no_such_claim, running
 from services.gateway.routes.waiting import (
     HEADERS,
     LONGEST_WAIT_S,
@@ -39,7 +39,6 @@ _WEBP = {200: {"content": {"image/webp": {}}, "description": "A picture without 
 async def read(
     request: Request,
     claim_id: ClaimId,
-    runtime: Running,
     _caller: Reader,
     wait: Annotated[
         int, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the end, or for a change")
@@ -50,6 +49,7 @@ async def read(
 
     With `wait`, answers when the claim is final; with `If-None-Match` beside it, already when anything has changed.
     """
+    runtime = running(request)  # what is asked most pays for no dependency more than it must
     known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",") if tag.strip()}
     if wait:
         waiting = wait_for_news(runtime, claim_id, wait, known) if known else wait_for_end(runtime, claim_id, wait)

@@ -15,8 +15,13 @@ from services.gateway.callers import Caller, Requires, calling
 from services.gateway.runtime import Runtime
 
 
-async def _runtime(request: Request) -> Runtime:
+def running(request: Request) -> Runtime:
+    """What the gateway holds while it runs."""
     return cast(Runtime, request.app.state.runtime)
+
+
+async def _runtime(request: Request) -> Runtime:
+    return running(request)
 
 
 Running = Annotated[Runtime, Depends(_runtime)]
@@ -24,7 +29,7 @@ Running = Annotated[Runtime, Depends(_runtime)]
 
 async def _claim_id(request: Request, claim_id: str) -> str:
     """Checked here for every route: the id of another tenant's claim is as unknown as one that never was."""
-    runtime = await _runtime(request)
+    runtime = running(request)
     if not ids.valid("clm", claim_id) or await runtime.states.owner(claim_id) != calling(request).tenant:
         raise no_such_claim()
     return claim_id
