@@ -12,7 +12,7 @@ from redis import Redis
 from services.common.jobs.connection import asking, listening
 from services.common.jobs.payload import CLAIMS, ClaimJob
 from services.common.jobs.queue import JobQueue
-from services.common.jobs.signals import Signals
+from services.common.jobs.signals import Signals, end_of
 from services.common.jobs.turns import Share
 from services.common.jobs.worker import GiveWay, Handler, JobWorker, Later, Turn
 from services.common.serving.errors import NotReady, QueueFull
@@ -174,6 +174,18 @@ async def test_a_published_change_wakes_whoever_waits_for_it(url: str) -> None:
                     await signals.publish("clm_1")
                     await asyncio.sleep(0.02)
             assert not other.is_set()
+    finally:
+        await signals.close()
+
+
+async def test_who_waits_in_the_same_process_is_woken_without_the_server() -> None:
+    signals = Signals(asking("redis://127.0.0.1:1"), listening("redis://127.0.0.1:1"))
+    try:
+        with signals.subscribe(end_of("clm_1")) as end, signals.subscribe("clm_1") as news:
+            await signals.publish("clm_1")
+            assert news.is_set() and not end.is_set()
+            await signals.publish("clm_1", ended=True)
+            assert end.is_set()
     finally:
         await signals.close()
 
