@@ -17,7 +17,7 @@ from claimsight import diagnosis, hostchecks, packs_cli, show
 from claimsight import folder as folders
 from claimsight.client import DEFAULT_URL, LONGEST_WAIT_S, Claimsight
 from claimsight.diagnosis import Check
-from claimsight.errors import ClaimsightError
+from claimsight.errors import ClaimsightError, Refused
 from claimsight.models import Claim, Job
 from claimsight.options import Key, Url
 
@@ -159,7 +159,8 @@ def main() -> None:
     try:
         app()
     except ClaimsightError as error:
-        show.problem(str(error))
+        unknown = isinstance(error, Refused) and error.status == 401
+        show.problem(f"{error} Here: --key, or CLAIMSIGHT_API_KEY." if unknown else str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
