@@ -121,7 +121,7 @@ async def test_our_own_picture_is_refused_at_upload_and_recognised_when_it_was_c
 
 
 async def test_a_painted_picture_comes_with_its_clean_pair_and_mask_and_the_real_photo_stays_welcome(
-    http: httpx2.AsyncClient,
+    http: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
     clean, mask = car(), np.zeros((96, 128), np.uint8)
     clean = np.asarray(Image.fromarray(clean).resize((8, 6)).resize((128, 96), Image.Resampling.BICUBIC), np.uint8)
@@ -136,6 +136,8 @@ async def test_a_painted_picture_comes_with_its_clean_pair_and_mask_and_the_real
     assert not (after != before).any(-1)[~painted].any()
     done = await claim(http, jpeg(made), jpeg(pair["clean"]))
     assert [each["status"] for each in done["photos"]] == ["rejected", "succeeded"]
+    next((tmp_path / "store").rglob(state["id"])).unlink()
+    assert (await http.get(state["links"]["clean"])).status_code == 404
 
 
 async def test_unmarked_pictures_lie_in_a_store_of_their_own_or_are_not_made(
@@ -159,6 +161,18 @@ async def test_cancelling_ends_it_and_a_finished_one_cannot_be_canceled(http: ht
     assert (await http.get(url)).json()["images"] == []
     late = await http.post(f"/v1/generations/{state['id']}/cancel")
     assert late.status_code == 409
+
+
+async def test_a_canceled_one_leaves_its_place_to_another(tmp_path: Path, redis_url: str, model: Any) -> None:
+    long = QUICK | {"steps": 100, "prompts": ["a dent"] * 4}
+    async with (
+        generator(model) as inside,
+        gateway(tmp_path, redis_url, HttpGenerator(inside), max_generations=2) as http,
+    ):
+        _, waiting = [await http.post("/v1/generations", json=long) for _ in range(2)]
+        assert (await http.post("/v1/generations", json=long)).status_code == 503
+        await http.post(f"{waiting.headers['location']}/cancel")
+        assert (await http.post("/v1/generations", json=long)).status_code == 202
 
 
 async def test_another_tenants_generation_is_as_unknown_as_one_that_never_was(http: httpx2.AsyncClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import structlog
@@ -16,6 +17,7 @@ from services.gateway import ids
 from services.gateway.callers import Caller, Requires
 from services.gateway.generated import job, show
 from services.gateway.generated.show import Generation, GenerationList
+from services.gateway.photos import PhotoStore
 from services.gateway.records import generation_rows
 from services.gateway.routes import paging
 from services.gateway.routes.deps import Running
@@ -94,6 +96,8 @@ async def cancel(generation_id: str, runtime: Running, caller: Maker) -> Generat
     if not await runtime.generations.cancel(row.id):
         raise AlreadyFinished("The generation is finished; there is nothing to cancel")
     await job.stop(runtime, row.id)
+    with suppress(NotReady):  # then its job holds another's place until a worker finds it ended
+        await runtime.generation_queue.forget(row.id)
     await runtime.signals.publish(row.id)
     return show.generation(await _load(runtime, caller, generation_id))
 
@@ -107,10 +111,7 @@ async def image(
     if number >= len(row.images):
         raise NotFound("The generation has no such picture")
     store = job.store_of(runtime, unmarked=bool(row.ask["unmarked"]))
-    try:
-        return Response(await store.get_made(row.images[number].id), media_type="image/png")
-    except LookupError as error:
-        raise NotFound("The picture is no longer kept") from error
+    return Response(await _kept(store, row.images[number].id), media_type="image/png")
 
 
 @router.get("/v1/generations/{generation_id}/{which}.png", response_class=Response, responses=_PNG)  # type: ignore[arg-type]
@@ -119,10 +120,17 @@ async def source(generation_id: str, which: Literal["clean", "mask"], runtime: R
     row = await _load(runtime, caller, generation_id)
     if row.ask["inpaint"] is None:
         raise NotFound("Nothing was painted into a photo here")
-    ask = Ask.model_validate_json(await runtime.photos.get_made(row.id))
+    ask = Ask.model_validate_json(await _kept(runtime.photos, row.id))
     assert ask.inpaint is not None
     data = ask.inpaint.mask if which == "mask" else await asyncio.to_thread(show.clean, ask.inpaint.photo)
     return Response(data, media_type="image/png")
+
+
+async def _kept(store: PhotoStore, made_id: str) -> bytes:
+    try:
+        return await store.get_made(made_id)
+    except LookupError as error:
+        raise NotFound("The picture is no longer kept") from error
 
 
 async def _load(runtime: Runtime, caller: Caller, generation_id: str) -> generation_rows.Generation:
