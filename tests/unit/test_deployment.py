@@ -26,7 +26,8 @@ env_example = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(env_example)
 ROOMS = ("gateway", "segmenter", "classifier", "retrieval", "generator")
 PUBLISHED = {"gateway": "127.0.0.1:${PORT:-8080}:8000", "grafana": "127.0.0.1:${GRAFANA_PORT:-3000}:3000"}
-SENDS = {"gateway-worker": ["egress", "inner"]}  # webhooks
+SENDS = {"gateway-worker": {"egress"}}  # webhooks
+KEEPS = {"gateway", "gateway-worker", "retrieval"}  # in PostgreSQL or Redis
 ONCE = ("init", "segmenter-init", "classifier-init")  # run, and end
 Compose = dict[str, Any]
 
@@ -58,15 +59,18 @@ def violations(compose: Compose) -> list[str]:
             "does not come back": name not in ONCE and service.get("restart") != "unless-stopped",
             "publishes a port": name not in PUBLISHED and "ports" in service,
             "is on an open network": name not in PUBLISHED
-            and service.get("networks", []) not in ([], ["inner"], SENDS.get(name)),
+            and not {*service.get("networks", [])} <= {"inner", "stores", *SENDS.get(name, ())},
+            "reaches the stores": name not in KEEPS | {"redis", "postgres"} and "stores" in service.get("networks", []),
+            "is reached by all": name in ("redis", "postgres") and service.get("networks") != ["stores"],
             "has a moving image": not _pinned(service),
         }
         found += [f"{name} {rule}" for rule, broken in rules.items() if broken]
     for name, port in PUBLISHED.items():
         if compose["services"][name]["ports"] != [port]:
             found.append(f"{name} is published beyond this machine")
-    if compose["networks"]["inner"] != {"internal": True}:
-        found.append("inner reaches the outside")
+    for network in ("inner", "stores"):
+        if compose["networks"][network] != {"internal": True}:
+            found.append(f"{network} reaches the outside")
     if re.search(r"(?i)password:\s*\S|requirepass (?!\$\$\(cat)", yaml.safe_dump(compose)):
         found.append("a password is written down")
     return found
@@ -105,7 +109,9 @@ def _put(service: str, key: str, value: object) -> Callable[[Compose], object]:
         _put("postgres", "environment", {"POSTGRES_PASSWORD": "claimsight"}),
         _put("gateway", "ports", ["8080:8000"]),
         _put("grafana", "ports", ["3000:3000"]),
-        _put("gateway-worker", "networks", ["edge", "inner"]),
+        _put("gateway-worker", "networks", ["edge", "inner", "stores"]),
+        _put("segmenter", "networks", ["inner", "stores"]),
+        _put("postgres", "networks", ["inner", "stores"]),
         _put("retrieval", "user", "0:0"),
         _put("retrieval", "cap_add", ["SYS_ADMIN"]),
         _put("redis", "image", "redis:latest"),
@@ -114,6 +120,7 @@ def _put(service: str, key: str, value: object) -> Callable[[Compose], object]:
         _put("segmenter", "image", "claimsight-segmenter"),
         _remove("segmenter-init", "read_only"),
         lambda compose: compose["networks"].update(inner={}),
+        lambda compose: compose["networks"].update(stores={}),
     ],
 )
 def test_the_rules_notice_what_breaks_them(spoil: Callable[[Compose], object]) -> None:
