@@ -7,7 +7,6 @@ come back as the Problem they were; no connection is NotReady, no answer in time
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping
 from typing import Self, TypeVar
 from urllib.parse import quote
@@ -18,11 +17,10 @@ from numpy.typing import NDArray
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from starlette.types import ASGIApp
 
-from services.common.serving import tensors, tracing
+from services.common.serving import raised, tensors, tracing
 from services.common.serving.context import current
-from services.common.serving.errors import DeadlineExceeded, NotFound, NotReady, PackRefused, Problem, Unauthorized
+from services.common.serving.errors import DeadlineExceeded, NotFound, NotReady, PackRefused, Problem
 from services.common.serving.internal import bearer
-from services.common.serving.problems import TYPE_PREFIX
 from services.common.serving.schemas import (
     Case,
     Classification,
@@ -110,7 +108,7 @@ class _Service:
         except httpx2.TransportError as error:
             raise NotReady(f"The connection to the {self.name} broke. Try again.") from error
         if answer.is_error:
-            raise _problem(answer, self.name)
+            raise raised.problem(answer, self.name)
         return answer
 
     def _unexpected(self) -> Problem:
@@ -277,29 +275,3 @@ _LARGE = 3_000_000  # values of pixels; below, it takes a millisecond
 _CLASSIFIED = ("logits", "gates", "embedding")
 _NEIGHBOURS = TypeAdapter(list[list[Neighbour]])
 _PACKS = TypeAdapter(list[PackState])
-_PROBLEMS: dict[tuple[str, int], type[Problem]] = {(kind.slug, kind.status): kind for kind in Problem.__subclasses__()}
-
-
-def _problem(answer: httpx2.Response, service: str) -> Problem:
-    """The Problem that a service raised, as far as its document can be read."""
-    if answer.status_code == Unauthorized.status:  # a matter between the rooms, and no fault of whoever sent a photo
-        return NotReady(f"The {service} does not know this gateway. Give both the same internal_key.")
-    try:
-        document = answer.json()
-        slug = str(document.pop("type")).removeprefix(TYPE_PREFIX)
-        status, detail = int(document.pop("status")), str(document.pop("detail"))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return Problem(f"The {service} failed with status {answer.status_code}.", retry_after=5)
-    extra = {name: value for name, value in document.items() if name not in ("title", "instance", "request_id")}
-    problem = _PROBLEMS.get((slug, status), Problem)(detail)
-    problem.extra = extra
-    if (seconds := _seconds(answer.headers.get("retry-after", ""))) is not None:
-        problem.retry_after = seconds
-    return problem
-
-
-def _seconds(text: str) -> int | None:
-    try:
-        return max(0, math.ceil(float(text)))
-    except ValueError:
-        return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from services.common.serving.clients import Classifier, Retrieval, Segmenter
 from services.common.serving.errors import NotFound, NotReady, PackRefused
 from services.common.serving.generator_client import HttpGenerator
+from services.common.serving.protocols import Classifier, Retrieval, Segmenter
 from services.common.serving.schemas import ModelInfo
 
 

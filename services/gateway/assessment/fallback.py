@@ -9,8 +9,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from services.common.serving.clients import Retrieval
 from services.common.serving.errors import Problem
+from services.common.serving.protocols import Retrieval
 from services.common.serving.schemas import Classification, ModelInfo, Neighbour
 from services.common.vision.vote import Decision, Rule, calibrated, decide, rule
 from services.gateway.assessment.policy import Policy

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.common.serving.clients import Classifier, Segmenter
 from services.common.serving.errors import PackRefused
+from services.common.serving.protocols import Classifier, Segmenter
 from services.gateway.assessment.clients import Clients
 from services.gateway.records.packs import PackStore, Rule
 

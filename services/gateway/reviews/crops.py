@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from services.common.serving.clients import Classifier
 from services.common.serving.errors import NotFound
+from services.common.serving.protocols import Classifier
 from services.common.serving.schemas import Box, Classification, ModelInfo
 from services.common.vision.crops import cut_crops
 from services.common.vision.photo import PhotoError, downscale, open_photo

@@ -17,10 +17,10 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.common.serving.clients import Retrieval
 from services.common.serving.context import bound, current
 from services.common.serving.ending import end
 from services.common.serving.errors import NotFound, Problem
+from services.common.serving.protocols import Retrieval
 from services.common.serving.schemas import Case, Neighbour
 from services.gateway.records.review_rows import Review
 from services.gateway.records.reviews import NoCase, Opened, ReviewStore
