@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, insert, or_, select, update
+from sqlalchemy import Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import selectinload
 
@@ -74,26 +74,35 @@ class Decision:
 Summarise = Callable[[Claim, Json | None], schemas.Summary]  # of a claim, with what a person said of it as a whole
 
 
+# Written down once: every claim ends with them.
+_in_review = (
+    select(Finding.id, Finding.document, Claim.tenant)
+    .join(Claim, Claim.id == Finding.claim_id)
+    .where(Finding.claim_id == bindparam("claim"), Finding.route == "review")
+)
+_tenant = select(Claim.tenant).where(Claim.id == bindparam("claim"))
+_new_cases = insert(ReviewCase)
+
+
 async def enqueue(connection: AsyncConnection, claim_id: str, *, doubtful: bool) -> None:
     """Put a claim's findings that are routed to review into the queue; part of the claim's last transaction.
 
     `doubtful`: and the claim itself, for a reason that no finding stands for.
     """
-    query = select(Finding.id, Finding.document, Claim.tenant).join(Claim, Claim.id == Finding.claim_id)
-    found = await connection.execute(query.where(Finding.claim_id == claim_id, Finding.route == "review"))
+    found = await connection.execute(_in_review, {"claim": claim_id})
     waiting = [
         (finding_id, tenant, informative(schemas.Finding.model_validate(document)).score)
         for finding_id, document, tenant in found
     ]
     if doubtful:
-        tenant = (await connection.execute(select(Claim.tenant).where(Claim.id == claim_id))).scalar_one()
+        tenant = (await connection.execute(_tenant, {"claim": claim_id})).scalar_one()
         waiting.append((claim_id, tenant, OF_A_CLAIM))
     if waiting:
         rows = [
             {"subject_id": subject, "claim_id": claim_id, "tenant": tenant, "state": "open", "informative": score}
             for subject, tenant, score in waiting
         ]
-        await connection.execute(insert(ReviewCase), rows)
+        await connection.execute(_new_cases, rows)
 
 
 class ReviewStore:
