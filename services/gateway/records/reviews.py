@@ -12,51 +12,19 @@ from dataclasses import dataclass
 
 from sqlalchemy import Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import selectinload
 
 from services.gateway import ids, schemas
 from services.gateway.assessment.informative import informative
+from services.gateway.records import review_cases as cases
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
 from services.gateway.records.finding_rows import finding_rows
 from services.gateway.records.models import Claim, Finding, Json, Photo
+from services.gateway.records.review_cases import Changed, NoCase, Opened
 from services.gateway.records.review_rows import Review, ReviewCase
 from services.gateway.records.whole import whole
 
 OF_A_CLAIM = 0.5  # how informative a claim without any finding is: no model said anything, so nothing tells
-
-
-class NoCase(Exception):
-    """The tenant has no such case."""
-
-
-class Changed(Exception):
-    """The case is not as the caller has seen it: somebody decided, or undid a decision."""
-
-
-class Held(Exception):
-    """Somebody else has the case open; `case` says who and until when."""
-
-    def __init__(self, case: ReviewCase) -> None:
-        super().__init__(case.holder)
-        self.case = case
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A case with everything that is needed to show it."""
-
-    case: ReviewCase
-    claim: Claim  # with its photos and their findings
-    photo: Photo  # the finding's, or the first one that shows something
-    finding: Finding | None  # None: it is about the whole claim
-
-    @property
-    def damage(self) -> Finding:
-        """Raises NoCase where it is about the whole claim."""
-        if self.finding is None:
-            raise NoCase(self.case.subject_id)
-        return self.finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +84,8 @@ class ReviewStore:
     async def open(self, tenant: str, subject_id: str) -> Opened:
         """Raises NoCase."""
         async with AsyncSession(self._reading) as session:
-            case = await _case(session, tenant, subject_id)
-            return await _opened(session, case)
+            case = await cases.find(session, tenant, subject_id)
+            return await cases.opened(session, case)
 
     @whole
     async def list(self, tenant: str, *, state: str, limit: int, offset: int) -> Sequence[ReviewCase]:
@@ -137,30 +105,30 @@ class ReviewStore:
             case = (await session.execute(query.limit(1).with_for_update(skip_locked=True))).scalar_one_or_none()
             if case is None:
                 return None
-            _hold(case, holder, now, seconds)
-            return await _written(session, case)
+            cases.hold(case, holder, now, seconds)
+            return await cases.written(session, case)
 
     @whole
     async def take(self, tenant: str, subject_id: str, holder: str, lease: str | None, *, seconds: float) -> Opened:
         """Hold this case, or hold it longer where `lease` already does. Raises NoCase, Held."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case(session, tenant, subject_id, lock=True)
+            case = await cases.find(session, tenant, subject_id, lock=True)
             now = now_ms()
             if lease is not None and case.lease == lease:
                 case.held_until = now + round(seconds * 1000)  # no new version: what its holder has seen still holds
             else:
-                _refuse_if_held(case, lease, now)
-                _hold(case, holder, now, seconds)
-            return await _written(session, case)
+                cases.refuse_if_held(case, lease, now)
+                cases.hold(case, holder, now, seconds)
+            return await cases.written(session, case)
 
     @whole
     async def release(self, tenant: str, subject_id: str, lease: str, *, skip: bool = False) -> None:
         """Let go of the case; with `skip` it comes after all that were skipped less often. Raises NoCase, Changed."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case(session, tenant, subject_id, lock=True)
+            case = await cases.find(session, tenant, subject_id, lock=True)
             if case.lease != lease:
                 raise Changed(subject_id)
-            _let_go(case)
+            cases.let_go(case)
             case.skips += skip
             await session.flush()
 
@@ -170,9 +138,9 @@ class ReviewStore:
     ) -> tuple[Opened, Review]:
         """Write a decision, and the claim's summary as it is with it. Raises NoCase, Changed, Held."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case_alone(session, tenant, subject_id)
-            _refuse_if_changed(case, version, "open")
-            _refuse_if_held(case, lease, now_ms())
+            case = await cases.find_alone(session, tenant, subject_id)
+            cases.refuse_if_changed(case, version, "open")
+            cases.refuse_if_held(case, lease, now_ms())
             return await _decided(session, case, decision, summarise)
 
     @whole
@@ -189,14 +157,14 @@ class ReviewStore:
             claim_id = (await session.execute(where.with_for_update(key_share=True, of=Claim))).scalar_one_or_none()
             if claim_id is None:
                 raise NoCase(photo_id)
-            claim = await _claim(session, claim_id)
+            claim = await cases.whole_claim(session, claim_id)
             photo = next(each for each in claim.photos if each.id == photo_id)
             for known in photo.findings:
                 same = (known.document.get("source"), known.document["box"]) == ("human", list(finding.box))
                 if known.review and same and known.damage == finding.damage:
-                    case = await _case(session, tenant, known.id)
+                    case = await cases.find(session, tenant, known.id)
                     standing = (await session.execute(select(Review).where(Review.id == case.review_id))).scalar_one()
-                    return await _opened(session, case), standing
+                    return await cases.opened(session, case), standing
             first = 1 + max((known.position for known in photo.findings), default=-1)
             await session.execute(insert(Finding), finding_rows(claim_id, photo_id, [finding], first=first))
             session.expunge_all()  # read again with the new one
@@ -210,16 +178,16 @@ class ReviewStore:
     ) -> tuple[Opened, Review]:
         """Take the standing decision back and hold the case for another one, if any is left. Raises NoCase, Changed."""
         async with self._writing.begin() as connection, _session(connection) as session:
-            case = await _case_alone(session, tenant, subject_id)
-            _refuse_if_changed(case, version, "done")
+            case = await cases.find_alone(session, tenant, subject_id)
+            cases.refuse_if_changed(case, version, "done")
             review = (await session.execute(select(Review).where(Review.id == case.review_id))).scalar_one()
             review.undone_at, review.undone_by = now_ms(), holder
             review.memory = "none" if review.memory == "none" else "unwanted"
             case.state, case.review_id = ("gone" if review.action == "add" else "open"), None
             if case.state == "open":
-                _hold(case, holder, now_ms(), seconds)
+                cases.hold(case, holder, now_ms(), seconds)
             else:
-                _let_go(case)  # it was there because of that decision only
+                cases.let_go(case)  # it was there because of that decision only
             return await _concluded(session, case, None, summarise), review
 
     @whole
@@ -286,68 +254,6 @@ def _in_order(query: Select[ReviewCase]) -> Select[ReviewCase]:
     return query.order_by(ReviewCase.skips, ReviewCase.informative.desc(), ReviewCase.subject_id)
 
 
-async def _case(session: AsyncSession, tenant: str, subject_id: str, *, lock: bool = False) -> ReviewCase:
-    query = select(ReviewCase).where(ReviewCase.subject_id == subject_id, ReviewCase.tenant == tenant)
-    case = (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
-    if case is None:
-        raise NoCase(subject_id)
-    return case
-
-
-async def _case_alone(session: AsyncSession, tenant: str, subject_id: str) -> ReviewCase:
-    """The case, while nobody else decides on the same claim: each decision sees all others in the summary it makes.
-
-    The claim is locked before anything of it, as when it is erased, so that no two wait for each other; and not its
-    key, which every row that refers to it shares.
-    """
-    claim = select(Claim.id).join(ReviewCase, ReviewCase.claim_id == Claim.id)
-    claim = claim.where(ReviewCase.subject_id == subject_id, ReviewCase.tenant == tenant)
-    await session.execute(claim.with_for_update(key_share=True, of=Claim))
-    return await _case(session, tenant, subject_id, lock=True)
-
-
-def _refuse_if_changed(case: ReviewCase, version: int, state: str) -> None:
-    if case.version != version or case.state != state:
-        raise Changed(case.subject_id)
-
-
-def _refuse_if_held(case: ReviewCase, lease: str | None, now: int) -> None:
-    if case.lease is not None and case.lease != lease and (case.held_until or 0) > now:
-        raise Held(case)
-
-
-def _hold(case: ReviewCase, holder: str, now: int, seconds: float) -> None:
-    case.lease, case.holder, case.held_until = ids.new("lse"), holder, now + round(seconds * 1000)
-    case.version += 1
-
-
-def _let_go(case: ReviewCase) -> None:
-    case.lease = case.holder = case.held_until = None
-    case.version += 1
-
-
-async def _written(session: AsyncSession, case: ReviewCase) -> Opened:
-    await session.flush()
-    return await _opened(session, case)
-
-
-async def _opened(session: AsyncSession, case: ReviewCase) -> Opened:
-    claim = await _claim(session, case.claim_id)
-    if case.about_claim:
-        seen = next((photo for photo in claim.photos if photo.status == "succeeded"), claim.photos[0])
-        return Opened(case, claim, seen, None)
-    for photo in claim.photos:
-        for finding in photo.findings:
-            if finding.id == case.subject_id:
-                return Opened(case, claim, photo, finding)
-    raise NoCase(case.subject_id)
-
-
-async def _claim(session: AsyncSession, claim_id: str) -> Claim:
-    query = select(Claim).where(Claim.id == claim_id)
-    return (await session.execute(query.options(selectinload(Claim.photos).selectinload(Photo.findings)))).scalar_one()
-
-
 async def _decided(
     session: AsyncSession, case: ReviewCase, decision: Decision, summarise: Summarise
 ) -> tuple[Opened, Review]:
@@ -367,7 +273,7 @@ async def _decided(
     )
     session.add(review)
     case.state, case.review_id = "done", review.id
-    _let_go(case)
+    cases.let_go(case)
     shown = {**decision.after, "id": review.id, "at": review.created_at, "reviewer": decision.reviewer}
     return await _concluded(session, case, {**shown, "action": decision.action}, summarise), review
 
@@ -376,7 +282,7 @@ async def _concluded(session: AsyncSession, case: ReviewCase, review: Json | Non
     """The finding, or the claim, with or without a decision, and the claim's summary made from all of its findings."""
     if not case.about_claim:
         await session.execute(update(Finding).where(Finding.id == case.subject_id).values(review=review))
-    opened = await _written(session, case)
+    opened = await cases.written(session, case)
     summary = summarise(opened.claim, review if case.about_claim else (opened.claim.summary or {}).get("review"))
     # An UPDATE even where the summary stays as it was: the claim's version tells that something of it has changed.
     changes = {"route": summary.route, "summary": summary.model_dump(mode="json")}

@@ -11,8 +11,9 @@ from services.gateway.assessment.route import summarise
 from services.gateway.callers import Caller
 from services.gateway.records import models
 from services.gateway.records.clock import to_datetime
+from services.gateway.records.review_cases import Changed, Held, NoCase, Opened
 from services.gateway.records.review_rows import Review
-from services.gateway.records.reviews import Changed, Decision, Held, NoCase, Opened
+from services.gateway.records.reviews import Decision
 from services.gateway.reviews import drawing, verdicts
 from services.gateway.reviews.schemas import Drawn, Verdict
 from services.gateway.runtime import Runtime

@@ -22,8 +22,9 @@ from services.common.serving.ending import end
 from services.common.serving.errors import NotFound, Problem
 from services.common.serving.protocols import Retrieval
 from services.common.serving.schemas import Case, Neighbour
+from services.gateway.records.review_cases import NoCase, Opened
 from services.gateway.records.review_rows import Review
-from services.gateway.records.reviews import NoCase, Opened, ReviewStore
+from services.gateway.records.reviews import ReviewStore
 from services.gateway.reviews.crops import Crops
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,8 @@ from services.gateway import present, schemas
 from services.gateway.assessment.informative import informative
 from services.gateway.records.clock import now_ms, to_datetime
 from services.gateway.records.models import Json
+from services.gateway.records.review_cases import Opened
 from services.gateway.records.review_rows import Review, ReviewCase
-from services.gateway.records.reviews import Opened
 from services.gateway.reviews import crops
 from services.gateway.reviews.schemas import Case, ClaimOfCase, Decided, HeldCase, Holder, Signals, State, Waiting
 

@@ -11,7 +11,8 @@ from services.gateway.assessment.informative import informative
 from services.gateway.assessment.route import summarise
 from services.gateway.records import models
 from services.gateway.records.database import Database
-from services.gateway.records.reviews import Decision, NoCase, Opened, ReviewStore
+from services.gateway.records.review_cases import NoCase, Opened
+from services.gateway.records.reviews import Decision, ReviewStore
 from services.gateway.records.store import ClaimStore, Conclusion, NewPhoto, Outcome
 from services.gateway.reviews.verdicts import lesson, shown
 from tests.unit.gateway import examples
