@@ -98,7 +98,7 @@ def test_one_trace_leads_through_all_processes_and_names_nobody(house: House) ->
     private = ("Erika-Mustermann", "B-XY-123.jpg", "erikas-phone/1.0")
     answer = httpx2.post(
         f"{house.url}/v1/claims",
-        files=[("photos", (private[1], damaged_car(), "image/jpeg"))],
+        files=[("photos", (private[1], damaged_car(), "image/jpeg"))] * 2,  # the last is written with the claim's end
         data={"external_ref": private[0]},
         headers={
             "Prefer": "wait=30",
