@@ -278,3 +278,8 @@ def test_secrets_are_made_once_and_kept(tmp_path: Path) -> None:
     assert all(len(password) >= 40 for password in passwords)
     assert first[Path("redis/password")] in first[Path("redis/url")]
     assert apikeys.parse(first[Path("admin/password")])
+    for name in ("password", "url"):  # as docs/operations.md changes a secret
+        (tmp_path / "redis" / name).unlink()
+    subprocess.run(command, check=True, capture_output=True)
+    changed = {path.relative_to(tmp_path) for path in tmp_path.glob("*/*") if path.read_text() not in first.values()}
+    assert changed == {Path("redis/password"), Path("redis/url")}
