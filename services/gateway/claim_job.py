@@ -17,8 +17,8 @@ from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.pipeline import assess, opened
 from services.gateway.assessment.route import summarise, unplaced
 from services.gateway.records import models
+from services.gateway.records.attempts import Conclusion, MorePhotos, Outcome, StaleAttempt
 from services.gateway.records.clock import now_ms
-from services.gateway.records.store import Conclusion, MorePhotos, Outcome, StaleAttempt
 from services.gateway.reuse import basis, reused
 from services.gateway.runtime import Runtime
 
@@ -42,7 +42,7 @@ async def work(runtime: Runtime, claim_id: str, turn_ended: Callable[[], Awaitab
     """
     with bound(RequestContext(claim_id)):
         try:
-            attempt = await runtime.claims.begin(claim_id)
+            attempt = await runtime.attempts.begin(claim_id)
             await runtime.signals.publish(claim_id)
             await _attempt(runtime, claim_id, attempt, turn_ended)
             return True
@@ -56,14 +56,14 @@ async def work(runtime: Runtime, claim_id: str, turn_ended: Callable[[], Awaitab
 async def give_up(runtime: Runtime, claim_id: str, why: str) -> None:
     """End a claim that no worker will try again, with what is done of it; `why` is for the log only."""
     try:
-        attempt = await runtime.claims.begin(claim_id)  # from here on a worker that still runs cannot write
+        attempt = await runtime.attempts.begin(claim_id)  # from here on a worker that still runs cannot write
         log.error("claim given up", claim=claim_id, why=why)
         await _end(runtime, claim_id, attempt, failures.exhausted())
     except StaleAttempt:
         return
     except Exception:  # what makes the claim fail may be what is done of it: then even that is given up
         log.exception("what is done of the claim cannot be used", claim=claim_id)
-        await runtime.claims.give_up(claim_id, failures.exhausted())
+        await runtime.attempts.give_up(claim_id, failures.exhausted())
     await runtime.signals.publish(claim_id, ended=True)
 
 
@@ -97,7 +97,7 @@ async def _assess(
                     last[photo.id] = outcome
                     return
                 with tracing.span("write"):
-                    await runtime.claims.write_photo(claim.id, attempt, photo.id, outcome)
+                    await runtime.attempts.write_photo(claim.id, attempt, photo.id, outcome)
             await runtime.signals.publish(claim.id)
             over = await turn_ended() or over
 
@@ -116,7 +116,7 @@ async def _assess(
             await _finish(runtime, claim.id, attempt, last)
         except MorePhotos:
             for photo_id, outcome in last.items():
-                await runtime.claims.write_photo(claim.id, attempt, photo_id, outcome)
+                await runtime.attempts.write_photo(claim.id, attempt, photo_id, outcome)
             await runtime.signals.publish(claim.id)
             await _attempt(runtime, claim.id, attempt, turn_ended)
 
@@ -164,7 +164,7 @@ async def _end(runtime: Runtime, claim_id: str, attempt: int, error: schemas.Err
     """Finish the claim as it is: photos that are not done fail with `error`, and what the others showed is kept."""
     for photo in (await _load(runtime, claim_id)).photos:
         if photo.status == "queued":
-            await runtime.claims.write_photo(claim_id, attempt, photo.id, Outcome(error=error))
+            await runtime.attempts.write_photo(claim_id, attempt, photo.id, Outcome(error=error))
     try:
         await _finish(runtime, claim_id, attempt)
     except MorePhotos:
@@ -173,7 +173,7 @@ async def _end(runtime: Runtime, claim_id: str, attempt: int, error: schemas.Err
 
 async def _finish(runtime: Runtime, claim_id: str, attempt: int, last: Mapping[str, Outcome] | None = None) -> None:
     with tracing.span("finish"):
-        ended = await runtime.claims.finish(claim_id, attempt, _conclude, last)
+        ended = await runtime.attempts.finish(claim_id, attempt, _conclude, last)
     outcome = "failed" if ended.error else "partial" if ended.partial else "succeeded"
     measures.claim_ended(claim_id, outcome, ended.photos)
     log.info("claim ended", claim=claim_id, outcome=outcome, attempt=attempt)

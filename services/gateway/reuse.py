@@ -14,7 +14,7 @@ from services.gateway import ids, schemas
 from services.gateway.assessment.clients import Clients
 from services.gateway.assessment.policy import Policy
 from services.gateway.records import models
-from services.gateway.records.store import Outcome
+from services.gateway.records.attempts import Outcome
 from services.gateway.runtime import Runtime
 
 

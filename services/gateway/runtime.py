@@ -28,6 +28,7 @@ from services.gateway.packs.rules import Rules
 from services.gateway.photos import PhotoStore
 from services.gateway.pictures import Pictures
 from services.gateway.quotas import Quotas, Rates
+from services.gateway.records.attempts import Attempts
 from services.gateway.records.batch_work import BatchWork
 from services.gateway.records.batches import BatchStore
 from services.gateway.records.changes import Changes
@@ -58,6 +59,7 @@ class Runtime:
     packs: PackStore
     rules: Rules
     claims: ClaimStore
+    attempts: Attempts
     states: States
     drawn: Drawn
     changes: Changes
@@ -129,6 +131,7 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             packs=packs,
             rules=Rules(packs, models),
             claims=ClaimStore(database),
+            attempts=Attempts(database),
             states=States(database),
             drawn=Drawn(),
             changes=Changes(database),

@@ -20,7 +20,7 @@ from redis import Redis
 from services.common.serving.schemas import Segmentation
 from services.gateway import claim_job
 from services.gateway.assessment.clients import Clients
-from services.gateway.records.store import Outcome
+from services.gateway.records.attempts import Outcome
 from services.gateway.runtime import Runtime, opened
 from tests.unit.gateway import examples
 from tests.unit.gateway.fakes import Fakes, FakeSegmenter
@@ -206,8 +206,8 @@ async def test_what_was_done_before_a_claim_was_given_up_is_kept(tmp_path: Path,
     async with gateway(tmp_path, server, Fakes(), worker=False) as http, _opened(tmp_path, server) as runtime:
         where = await send(http, photos=2)
         claim_id, first = where.rpartition("/")[2], (await http.get(where)).json()["photos"][0]["id"]
-        attempt = await runtime.claims.begin(claim_id)
-        await runtime.claims.write_photo(claim_id, attempt, first, Outcome(findings=(examples.finding(),)))
+        attempt = await runtime.attempts.begin(claim_id)
+        await runtime.attempts.write_photo(claim_id, attempt, first, Outcome(findings=(examples.finding(),)))
         await claim_job.give_up(runtime, claim_id, "the second photo kills every worker")
         claim = await end(http, where)
     assert (claim["status"], claim["partial"], claim["summary"]["findings"]) == ("succeeded", True, 1)
@@ -225,8 +225,8 @@ async def test_a_claim_whose_results_cannot_be_used_still_ends(
     async with gateway(tmp_path, server, Fakes(), worker=False) as http, _opened(tmp_path, server) as runtime:
         where = await send(http)
         claim_id, first = where.rpartition("/")[2], (await http.get(where)).json()["photos"][0]["id"]
-        attempt = await runtime.claims.begin(claim_id)
-        await runtime.claims.write_photo(claim_id, attempt, first, Outcome())
+        attempt = await runtime.attempts.begin(claim_id)
+        await runtime.attempts.write_photo(claim_id, attempt, first, Outcome())
         await claim_job.give_up(runtime, claim_id, "its job failed for good")
         claim = await end(http, where)
     assert claim["status"] == "failed" and "unforeseen" not in str(claim)

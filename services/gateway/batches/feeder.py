@@ -15,7 +15,7 @@ from services.gateway import failures, ids, schemas, withdrawn
 from services.gateway.records.batch_rows import File, Line
 from services.gateway.records.batch_work import Running
 from services.gateway.records.changes import Finished
-from services.gateway.records.store import NewPhoto
+from services.gateway.records.new_photos import NewPhoto
 from services.gateway.records.usage import today
 from services.gateway.runtime import Runtime
 

@@ -20,9 +20,9 @@ from services.gateway import failures, ids
 from services.gateway.generated.registry import dump
 from services.gateway.photos import PhotoStore
 from services.gateway.records import generation_rows
+from services.gateway.records.attempts import StaleAttempt
 from services.gateway.records.clock import now_ms
 from services.gateway.records.generations import NewImage
-from services.gateway.records.store import StaleAttempt
 from services.gateway.runtime import Runtime
 
 log = structlog.get_logger(__name__)

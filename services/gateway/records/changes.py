@@ -15,7 +15,7 @@ from services.gateway.records import outbox, usage
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
 from services.gateway.records.models import OPEN, Claim, Photo
-from services.gateway.records.store import NewPhoto, photo_rows
+from services.gateway.records.new_photos import NewPhoto, photo_rows
 from services.gateway.records.usage import Bounds, Used
 from services.gateway.records.whole import whole
 

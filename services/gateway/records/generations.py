@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
 from services.gateway import schemas
+from services.gateway.records.attempts import StaleAttempt
 from services.gateway.records.clock import now_ms
 from services.gateway.records.database import Database
 from services.gateway.records.generation_rows import GeneratedImage, Generation
 from services.gateway.records.models import Json
-from services.gateway.records.store import StaleAttempt
 from services.gateway.records.whole import whole
 
 _OPEN = ("queued", "processing")

@@ -24,7 +24,7 @@ from services.common.serving.errors import (
 from services.common.vision.photo import PhotoError, check_photo
 from services.gateway import failures, fields, ids, schemas
 from services.gateway.generated.registry import GENERATED
-from services.gateway.records.store import NewPhoto
+from services.gateway.records.new_photos import NewPhoto
 from services.gateway.runtime import Runtime
 from services.gateway.upload import Received, Upload, receive
 

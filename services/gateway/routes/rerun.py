@@ -29,7 +29,7 @@ async def rerun(claim_id: ClaimId, runtime: Running, _caller: Admin) -> Response
     """
     if await runtime.queue.state(claim_id) == "failed":
         await runtime.queue.forget(claim_id)  # under the id of its dead job no other could be queued
-    share = await runtime.claims.reopen(claim_id)
+    share = await runtime.attempts.reopen(claim_id)
     if share is None:
         raise NotFailed("Only a failed claim can be worked on again, and this one is not.")
     try:

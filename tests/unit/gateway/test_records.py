@@ -15,9 +15,11 @@ from sqlalchemy import Connection, inspect, text
 
 from services.gateway import ids
 from services.gateway.records import migrate
+from services.gateway.records.attempts import Attempts, Conclusion, MorePhotos, Outcome, StaleAttempt
 from services.gateway.records.database import Database
+from services.gateway.records.new_photos import NewPhoto
 from services.gateway.records.states import State, States
-from services.gateway.records.store import ClaimStore, Conclusion, MorePhotos, NewPhoto, Outcome, StaleAttempt
+from services.gateway.records.store import ClaimStore
 from services.gateway.records.tables import Base
 from services.gateway.records.usage import UsageStore
 from services.gateway.records.webhooks import WebhookStore
@@ -53,6 +55,11 @@ def store(database: Database) -> ClaimStore:
     return ClaimStore(database)
 
 
+@pytest.fixture
+def attempts(database: Database) -> Attempts:
+    return Attempts(database)
+
+
 async def accepted(store: ClaimStore, photos: int = 1, **more: str) -> tuple[str, list[str]]:
     claim_id = ids.new("clm")
     made = [NewPhoto(id=ids.new("pho"), sha256="0" * 64, bytes=10) for _ in range(photos)]
@@ -69,16 +76,18 @@ async def test_a_claim_is_read_back_as_it_was_accepted(store: ClaimStore) -> Non
     assert await store.load(ids.new("clm")) is None
 
 
-async def test_every_change_of_a_claim_gives_it_another_version(store: ClaimStore, database: Database) -> None:
+async def test_every_change_of_a_claim_gives_it_another_version(
+    store: ClaimStore, attempts: Attempts, database: Database
+) -> None:
     claim_id, (photo_id,) = await accepted(store)
     waiting, _ = await accepted(store)
     states = States(database)
     seen = [await states.of(claim_id)]
-    attempt = await store.begin(claim_id)
+    attempt = await attempts.begin(claim_id)
     seen.append(await states.of(claim_id))
-    await store.write_photo(claim_id, attempt, photo_id, Outcome())
+    await attempts.write_photo(claim_id, attempt, photo_id, Outcome())
     seen.append(await states.of(claim_id))
-    await store.finish(claim_id, attempt, concluded)
+    await attempts.finish(claim_id, attempt, concluded)
     seen.append(await states.of(claim_id))
     versions = [state.version for state in seen if state]
     assert len(versions) == len(set(versions)) == 4 and versions == sorted(versions)
@@ -101,103 +110,107 @@ def concluded(_photos: object) -> Conclusion:
     return Conclusion((), examples.summary())
 
 
-async def test_a_claim_with_a_photo_that_nobody_looked_at_is_not_finished(store: ClaimStore) -> None:
+async def test_a_claim_with_a_photo_that_nobody_looked_at_is_not_finished(
+    store: ClaimStore, attempts: Attempts
+) -> None:
     claim_id, photo_ids = await accepted(store, photos=2)
-    attempt = await store.begin(claim_id)
-    await store.write_photo(claim_id, attempt, photo_ids[0], Outcome())
+    attempt = await attempts.begin(claim_id)
+    await attempts.write_photo(claim_id, attempt, photo_ids[0], Outcome())
     with pytest.raises(MorePhotos):
-        await store.finish(claim_id, attempt, concluded)
+        await attempts.finish(claim_id, attempt, concluded)
     claim = await store.load(claim_id)
     assert claim is not None and (claim.status, claim.completed_at) == ("processing", None)
 
 
-async def test_results_appear_photo_by_photo_and_the_claim_finishes(store: ClaimStore) -> None:
+async def test_results_appear_photo_by_photo_and_the_claim_finishes(store: ClaimStore, attempts: Attempts) -> None:
     claim_id, photo_ids = await accepted(store, photos=2)
-    attempt = await store.begin(claim_id)
+    attempt = await attempts.begin(claim_id)
     finding = examples.finding()
-    await store.write_photo(claim_id, attempt, photo_ids[0], Outcome(width=640, height=480, findings=(finding,)))
+    await attempts.write_photo(claim_id, attempt, photo_ids[0], Outcome(width=640, height=480, findings=(finding,)))
     half = await store.load(claim_id)
     assert half is not None and half.status == "processing"
     assert half.photos[0].findings[0].document == finding.model_dump(mode="json")
     assert half.photos[1].status == "queued"
-    await store.write_photo(claim_id, attempt, photo_ids[1], Outcome(error=examples.error()))
-    await store.finish(claim_id, attempt, lambda _: Conclusion((), examples.summary("review"), partial=True))
+    await attempts.write_photo(claim_id, attempt, photo_ids[1], Outcome(error=examples.error()))
+    await attempts.finish(claim_id, attempt, lambda _: Conclusion((), examples.summary("review"), partial=True))
     done = await store.load(claim_id)
     assert done is not None
     assert (done.status, done.partial, done.route) == ("succeeded", True, "review")
     assert done.completed_at is not None and done.completed_at >= done.created_at
 
 
-async def test_the_last_photo_is_written_with_the_claims_end_or_not_at_all(store: ClaimStore) -> None:
+async def test_the_last_photo_is_written_with_the_claims_end_or_not_at_all(
+    store: ClaimStore, attempts: Attempts
+) -> None:
     claim_id, photo_ids = await accepted(store, photos=2)
-    attempt = await store.begin(claim_id)
+    attempt = await attempts.begin(claim_id)
     last = {photo_ids[0]: Outcome(findings=(examples.finding(),))}
     with pytest.raises(MorePhotos):
-        await store.finish(claim_id, attempt, concluded, last)
+        await attempts.finish(claim_id, attempt, concluded, last)
     half = await store.load(claim_id)
     assert half is not None and [photo.status for photo in half.photos] == ["queued", "queued"]
-    await store.write_photo(claim_id, attempt, photo_ids[1], Outcome())
-    await store.finish(claim_id, attempt, concluded, last)
+    await attempts.write_photo(claim_id, attempt, photo_ids[1], Outcome())
+    await attempts.finish(claim_id, attempt, concluded, last)
     done = await store.load(claim_id)
     assert done is not None and done.status == "succeeded"
     assert [(photo.status, len(photo.findings)) for photo in done.photos] == [("succeeded", 1), ("succeeded", 0)]
 
 
-async def test_a_stale_worker_cannot_write(store: ClaimStore) -> None:
+async def test_a_stale_worker_cannot_write(store: ClaimStore, attempts: Attempts) -> None:
     claim_id, photo_ids = await accepted(store)
-    stale = await store.begin(claim_id)
-    latest = await store.begin(claim_id)
+    stale = await attempts.begin(claim_id)
+    latest = await attempts.begin(claim_id)
     assert latest == stale + 1
     with pytest.raises(StaleAttempt):
-        await store.write_photo(claim_id, stale, photo_ids[0], Outcome(findings=(examples.finding(),)))
+        await attempts.write_photo(claim_id, stale, photo_ids[0], Outcome(findings=(examples.finding(),)))
     with pytest.raises(StaleAttempt):
-        await store.finish(claim_id, stale, concluded)
-    await store.write_photo(claim_id, latest, photo_ids[0], Outcome(findings=(examples.finding(),)))
+        await attempts.finish(claim_id, stale, concluded)
+    await attempts.write_photo(claim_id, latest, photo_ids[0], Outcome(findings=(examples.finding(),)))
     claim = await store.load(claim_id)
     assert claim is not None and len(claim.photos[0].findings) == 1
 
 
-async def test_a_photo_is_written_once(store: ClaimStore) -> None:
+async def test_a_photo_is_written_once(store: ClaimStore, attempts: Attempts) -> None:
     claim_id, photo_ids = await accepted(store)
-    attempt = await store.begin(claim_id)
-    await store.write_photo(claim_id, attempt, photo_ids[0], Outcome(findings=(examples.finding(),)))
+    attempt = await attempts.begin(claim_id)
+    await attempts.write_photo(claim_id, attempt, photo_ids[0], Outcome(findings=(examples.finding(),)))
     with pytest.raises(StaleAttempt):
-        await store.write_photo(claim_id, attempt, photo_ids[0], Outcome(findings=(examples.finding(),)))
+        await attempts.write_photo(claim_id, attempt, photo_ids[0], Outcome(findings=(examples.finding(),)))
 
 
-async def test_a_finished_claim_never_changes_again(store: ClaimStore) -> None:
+async def test_a_finished_claim_never_changes_again(store: ClaimStore, attempts: Attempts) -> None:
     claim_id, photo_ids = await accepted(store)
-    attempt = await store.begin(claim_id)
-    await store.write_photo(claim_id, attempt, photo_ids[0], Outcome())
-    await store.finish(claim_id, attempt, concluded)
+    attempt = await attempts.begin(claim_id)
+    await attempts.write_photo(claim_id, attempt, photo_ids[0], Outcome())
+    await attempts.finish(claim_id, attempt, concluded)
     with pytest.raises(StaleAttempt):
-        await store.begin(claim_id)
+        await attempts.begin(claim_id)
     with pytest.raises(StaleAttempt):
-        await store.finish(claim_id, attempt, concluded)
-    assert not await store.give_up(claim_id, examples.error())
+        await attempts.finish(claim_id, attempt, concluded)
+    assert not await attempts.give_up(claim_id, examples.error())
     claim = await store.load(claim_id)
     assert claim is not None and claim.status == "succeeded"
 
 
-async def test_giving_up_fences_off_a_worker_that_still_runs(store: ClaimStore) -> None:
+async def test_giving_up_fences_off_a_worker_that_still_runs(store: ClaimStore, attempts: Attempts) -> None:
     claim_id, photo_ids = await accepted(store)
-    attempt = await store.begin(claim_id)
-    assert await store.give_up(claim_id, examples.error("internal"))
+    attempt = await attempts.begin(claim_id)
+    assert await attempts.give_up(claim_id, examples.error("internal"))
     with pytest.raises(StaleAttempt):
-        await store.write_photo(claim_id, attempt, photo_ids[0], Outcome())
+        await attempts.write_photo(claim_id, attempt, photo_ids[0], Outcome())
     claim = await store.load(claim_id)
     assert claim is not None and claim.status == "failed" and claim.error is not None
 
 
-async def test_many_workers_that_begin_one_claim_get_different_attempts(store: ClaimStore) -> None:
+async def test_many_workers_that_begin_one_claim_get_different_attempts(store: ClaimStore, attempts: Attempts) -> None:
     claim_id, _ = await accepted(store)
-    attempts = await asyncio.gather(*(store.begin(claim_id) for _ in range(5)))
-    assert sorted(attempts) == [1, 2, 3, 4, 5]
+    numbers = await asyncio.gather(*(attempts.begin(claim_id) for _ in range(5)))
+    assert sorted(numbers) == [1, 2, 3, 4, 5]
 
 
-async def test_lists_are_newest_first_and_filtered(store: ClaimStore) -> None:
+async def test_lists_are_newest_first_and_filtered(store: ClaimStore, attempts: Attempts) -> None:
     claims = [(await accepted(store, external_ref=f"R{n % 2}"))[0] for n in range(4)]
-    await store.begin(claims[0])
+    await attempts.begin(claims[0])
     assert [claim.id for claim in await store.list("acme", limit=2)] == sorted(claims, reverse=True)[:2]
     assert [claim.id for claim in await store.list("acme", limit=9, status="processing")] == [claims[0]]
     assert {claim.id for claim in await store.list("acme", limit=9, external_ref="R1")} == {claims[1], claims[3]}
@@ -205,13 +218,13 @@ async def test_lists_are_newest_first_and_filtered(store: ClaimStore) -> None:
     assert max(claims) not in [claim.id for claim in older]
 
 
-async def test_unfinished_claims_are_known_without_the_queue(store: ClaimStore) -> None:
+async def test_unfinished_claims_are_known_without_the_queue(store: ClaimStore, attempts: Attempts) -> None:
     waiting, running = [(await accepted(store))[0] for _ in range(2)]
-    await store.begin(running)
+    await attempts.begin(running)
     finished, photo_ids = await accepted(store)
-    attempt = await store.begin(finished)
-    await store.write_photo(finished, attempt, photo_ids[0], Outcome())
-    await store.finish(finished, attempt, concluded)
+    attempt = await attempts.begin(finished)
+    await attempts.write_photo(finished, attempt, photo_ids[0], Outcome())
+    await attempts.finish(finished, attempt, concluded)
     found = await store.unfinished(older_than_ms=-1000)
     assert {claim.id for claim in found} == {waiting, running}
     assert {claim.share.tenant for claim in found} == {"acme"} and all(claim.share.photos > 0 for claim in found)

@@ -10,10 +10,12 @@ from services.gateway import ids, present, schemas
 from services.gateway.assessment.informative import informative
 from services.gateway.assessment.route import summarise
 from services.gateway.records import models
+from services.gateway.records.attempts import Attempts, Conclusion, Outcome
 from services.gateway.records.database import Database
+from services.gateway.records.new_photos import NewPhoto
 from services.gateway.records.review_cases import NoCase, Opened
 from services.gateway.records.reviews import Decision, ReviewStore
-from services.gateway.records.store import ClaimStore, Conclusion, NewPhoto, Outcome
+from services.gateway.records.store import ClaimStore
 from services.gateway.reviews.verdicts import lesson, shown
 from tests.unit.gateway import examples
 from tests.unit.gateway.fakes import VOCABULARY
@@ -26,11 +28,12 @@ def doubtful(**changes: object) -> schemas.Finding:
 
 
 async def claimed(database: Database, *findings: schemas.Finding, tenant: str = "default") -> str:  # noqa: F811
-    store, claim_id, photo_id = ClaimStore(database), ids.new("clm"), ids.new("pho")
+    store, attempts = ClaimStore(database), Attempts(database)
+    claim_id, photo_id = ids.new("clm"), ids.new("pho")
     await store.accept(claim_id, [NewPhoto(photo_id, "0" * 64, 10)], tenant=tenant, external_ref=None, metadata={})
-    attempt = await store.begin(claim_id)
-    await store.write_photo(claim_id, attempt, photo_id, Outcome(width=4, height=4, findings=findings))
-    await store.finish(claim_id, attempt, lambda _: Conclusion((), examples.summary("review")))
+    attempt = await attempts.begin(claim_id)
+    await attempts.write_photo(claim_id, attempt, photo_id, Outcome(width=4, height=4, findings=findings))
+    await attempts.finish(claim_id, attempt, lambda _: Conclusion((), examples.summary("review")))
     return claim_id
 
 
