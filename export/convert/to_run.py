@@ -12,7 +12,6 @@ import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -115,19 +114,19 @@ def settle(model: nn.Module, photos: Tensor) -> None:
 
     A norm that passes everything through would scale its channels as soon as it is trained.
     """
-    moments: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
+    moments: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
-    def note(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+    def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         moments[norm] = (inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3), unbiased=False))
 
     with ExitStack() as hooks:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
-                handle = module.register_forward_pre_hook(partial(note))
+                handle = module.register_forward_pre_hook(note)
                 hooks.callback(handle.remove)
         model.eval()(photos)
     for norm, (mean, variance) in moments.items():
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
         norm.weight.copy_((variance + norm.eps).sqrt())
