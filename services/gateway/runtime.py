@@ -47,7 +47,7 @@ from services.gateway.records.usage import UsageStore
 from services.gateway.records.webhooks import WebhookStore
 from services.gateway.reviews.crops import Crops
 from services.gateway.reviews.learning import Learning
-from services.gateway.settings import Settings
+from services.gateway.settings import Settings, listed
 from services.gateway.turnstile import Turnstile
 
 
@@ -123,7 +123,7 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
         packs = PackStore(database)
         reviews = ReviewStore(database)
         crops = Crops(photos, models.classifier, max_pixels=settings.max_photo_pixels)
-        outbound = Outbound([entry for entry in settings.private_receivers.split(",") if entry.strip()])
+        outbound = Outbound(listed(settings.private_receivers))
         runtime = Runtime(
             settings=settings,
             policy=policy(settings),
@@ -154,7 +154,7 @@ async def opened(settings: Settings, clients: Clients | None = None) -> AsyncIte
             outbound=outbound,
             fetching=Fetching(
                 outbound,
-                [host for host in settings.photo_hosts.split(",") if host.strip()],
+                listed(settings.photo_hosts),
                 max_bytes=settings.max_photo_bytes,
             ),
             reviews=reviews,

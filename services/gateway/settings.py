@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
@@ -13,6 +16,19 @@ from services.gateway import apikeys
 from services.gateway.quotas import Quota
 
 MEBIBYTE = 1024 * 1024
+_NAME = re.compile(r"(?![\d.]*$)[\w-]+(\.[\w-]+)*\.?")  # digits and dots alone are meant for an address
+
+
+def _parsed(parse: Callable[[str], object], entry: str, wanted: str) -> None:
+    try:
+        parse(entry)
+    except ValueError:
+        raise ValueError(f"{entry!r} is not {wanted}") from None
+
+
+def listed(value: str) -> list[str]:
+    """The entries of a setting that has commas between them."""
+    return [entry.strip() for entry in value.split(",") if entry.strip()]
 
 
 class Settings(ServiceSettings):
@@ -95,6 +111,23 @@ class Settings(ServiceSettings):
             raise ValueError("make one with: python -m services.gateway.keys make")  # no default can pass for a secret
         return value
 
+    @field_validator("hosts", "photo_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str, info: ValidationInfo) -> str:
+        for entry in listed(value):
+            every = info.field_name == "hosts" and entry == "*"
+            if not every and not _NAME.fullmatch(entry):
+                _parsed(ip_address, entry, "a host name or an address, without scheme, port or path")
+        return value
+
+    @field_validator("private_receivers")
+    @classmethod
+    def _are_receivers(cls, value: str) -> str:
+        for entry in listed(value):
+            if not _NAME.fullmatch(entry):
+                _parsed(lambda text: ip_network(text, strict=False), entry, "a host name, an address or a network")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _is_a_url(cls, value: str) -> str:
@@ -103,7 +136,7 @@ class Settings(ServiceSettings):
 
     @property
     def allowed_hosts(self) -> list[str]:
-        return [name for name in self.hosts.split(",") if name.strip()]
+        return listed(self.hosts)
 
     @property
     def records(self) -> str:
