@@ -16,6 +16,7 @@ from services.common.serving.errors import NotReady
 from services.gateway import ids
 
 Picture = Literal["overlay", "preview"]
+_NOTHING = "nothing"  # a key that no id can have
 PICTURES: tuple[Picture, ...] = get_args(Picture)
 
 
@@ -32,6 +33,15 @@ class PhotoStore:
             self._store = from_url(location)
         else:
             self._store = LocalStore(str(Path(location).resolve()), mkdir=True)
+
+    async def ping(self) -> None:
+        """Raises NotReady when the store does not answer."""
+        try:
+            await obstore.head_async(self._store, _NOTHING)
+        except FileNotFoundError:
+            return
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise _unreachable() from error
 
     async def put_photo(self, photo_id: str, data: bytes) -> None:
         """Keep the bytes."""

@@ -44,7 +44,7 @@ class Watch:
 
 
 async def check(runtime: Runtime) -> Readiness:
-    """Ready when records and queue answer and both models are warm and speak the same names.
+    """Ready when records, queue and photo store answer and both models are warm and speak the same names.
 
     The memory is not asked: without it claims are still answered, unsure findings going to review.
     """
@@ -52,6 +52,7 @@ async def check(runtime: Runtime) -> Readiness:
         await asyncio.gather(
             _missing("records", runtime.claims.ping()),
             _missing("queue", runtime.queue.depth()),
+            _missing("photo store", runtime.photos.ping()),
             _missing("models", _models(runtime)),
         )
     )

@@ -292,6 +292,18 @@ async def test_readiness_survives_a_lost_queue(tmp_path: Path, fakes: Fakes) -> 
         assert (answer.status_code, answer.json()["waiting_for"]) == (503, ["queue"])
 
 
+async def test_readiness_asks_the_photo_store(
+    tmp_path: Path, redis_url: str, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ALLOW_HTTP": "true", "REGION": "none"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    async with gateway(tmp_path, redis_url, fakes, worker=False, photos_url="s3://claimsight-photos") as http:
+        answer = await http.get("/health/ready")
+        assert (answer.status_code, answer.json()["waiting_for"]) == (503, ["photo store"])
+
+
 async def test_the_page_is_served_under_a_strict_policy(http: httpx2.AsyncClient) -> None:
     answer = await http.get("/")
     assert answer.status_code == 200 and "text/html" in answer.headers["Content-Type"]
