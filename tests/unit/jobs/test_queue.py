@@ -19,8 +19,8 @@ from services.common.serving.errors import NotReady, QueueFull
 
 
 @asynccontextmanager
-async def queue(url: str, limit: int = 100, attempts: int = 5) -> AsyncIterator[JobQueue]:
-    opened = JobQueue(asking(url), CLAIMS, limit=limit, attempts=attempts)
+async def queue(redis_url: str, limit: int = 100, attempts: int = 5) -> AsyncIterator[JobQueue]:
+    opened = JobQueue(asking(redis_url), CLAIMS, limit=limit, attempts=attempts)
     try:
         yield opened
     finally:
@@ -29,13 +29,13 @@ async def queue(url: str, limit: int = 100, attempts: int = 5) -> AsyncIterator[
 
 @asynccontextmanager
 async def worker(
-    url: str, handler: Handler, dead: list[tuple[str, str]] | None = None, *, lock_seconds: float = 2
+    redis_url: str, handler: Handler, dead: list[tuple[str, str]] | None = None, *, lock_seconds: float = 2
 ) -> AsyncIterator[JobWorker]:
     async def on_dead(data: dict[str, str], reason: str) -> None:
         if dead is not None:
             dead.append((data["claim_id"], reason))
 
-    running = JobWorker(url, CLAIMS, handler, on_dead, lock_seconds=lock_seconds)
+    running = JobWorker(redis_url, CLAIMS, handler, on_dead, lock_seconds=lock_seconds)
     task = asyncio.create_task(running.run())
     try:
         yield running
@@ -50,20 +50,20 @@ async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_job_reaches_a_worker_with_its_payload(url: str) -> None:
+async def test_a_job_reaches_a_worker_with_its_payload(redis_url: str) -> None:
     seen: list[ClaimJob] = []
 
     async def handle(data: dict[str, str], turn: Turn) -> None:
         seen.append(ClaimJob.from_json(data))
 
-    async with queue(url) as jobs, worker(url, handle):
+    async with queue(redis_url) as jobs, worker(redis_url, handle):
         await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         await until(lambda: bool(seen))
     assert seen == [ClaimJob("clm_1")]
 
 
-async def test_the_same_id_is_queued_once(url: str) -> None:
-    async with queue(url) as jobs:
+async def test_the_same_id_is_queued_once(redis_url: str) -> None:
+    async with queue(redis_url) as jobs:
         for _ in range(3):
             await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         assert await jobs.depth() == 1
@@ -71,8 +71,8 @@ async def test_the_same_id_is_queued_once(url: str) -> None:
         assert await jobs.state("clm_2") == "unknown"
 
 
-async def test_a_full_queue_says_so_and_counts_uploads_that_are_still_arriving(url: str) -> None:
-    async with queue(url, limit=2) as jobs:
+async def test_a_full_queue_says_so_and_counts_uploads_that_are_still_arriving(redis_url: str) -> None:
+    async with queue(redis_url, limit=2) as jobs:
         await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         async with jobs.room():
             with pytest.raises(QueueFull):
@@ -82,7 +82,7 @@ async def test_a_full_queue_says_so_and_counts_uploads_that_are_still_arriving(u
             pass
 
 
-async def test_a_failing_job_is_tried_again_and_reported_dead_only_at_the_end(url: str) -> None:
+async def test_a_failing_job_is_tried_again_and_reported_dead_only_at_the_end(redis_url: str) -> None:
     tries: list[str] = []
     dead: list[tuple[str, str]] = []
 
@@ -90,14 +90,14 @@ async def test_a_failing_job_is_tried_again_and_reported_dead_only_at_the_end(ur
         tries.append(data["claim_id"])
         raise RuntimeError("broken")
 
-    async with queue(url, attempts=2) as jobs, worker(url, handle, dead):
+    async with queue(redis_url, attempts=2) as jobs, worker(redis_url, handle, dead):
         await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         await until(lambda: bool(dead))
     assert len(tries) == 2
     assert dead == [("clm_1", "broken")]
 
 
-async def test_a_job_put_off_comes_back_without_losing_an_attempt(url: str) -> None:
+async def test_a_job_put_off_comes_back_without_losing_an_attempt(redis_url: str) -> None:
     tries: list[str] = []
 
     async def handle(data: dict[str, str], turn: Turn) -> None:
@@ -106,7 +106,7 @@ async def test_a_job_put_off_comes_back_without_losing_an_attempt(url: str) -> N
             raise Later(0.05, "the classifier is starting")
 
     dead: list[tuple[str, str]] = []
-    async with queue(url, attempts=1) as jobs, worker(url, handle, dead):
+    async with queue(redis_url, attempts=1) as jobs, worker(redis_url, handle, dead):
         await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         await until(lambda: len(tries) == 3)
     assert dead == []
@@ -120,7 +120,7 @@ async def test_a_lost_server_is_a_clear_error_and_not_a_hanging_request() -> Non
             await jobs.add("clm_1", {})
 
 
-async def test_stopping_lets_a_running_job_finish(url: str) -> None:
+async def test_stopping_lets_a_running_job_finish(redis_url: str) -> None:
     started, done = asyncio.Event(), asyncio.Event()
 
     async def handle(data: dict[str, str], turn: Turn) -> None:
@@ -128,21 +128,21 @@ async def test_stopping_lets_a_running_job_finish(url: str) -> None:
         await asyncio.sleep(0.3)
         done.set()
 
-    async with queue(url) as jobs, worker(url, handle) as running:
+    async with queue(redis_url) as jobs, worker(redis_url, handle) as running:
         await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         await started.wait()
         await running.stop(grace_seconds=5)
         assert done.is_set()
 
 
-async def test_stopping_does_not_wait_for_a_job_that_hangs_and_gives_it_back(url: str) -> None:
+async def test_stopping_does_not_wait_for_a_job_that_hangs_and_gives_it_back(redis_url: str) -> None:
     started = asyncio.Event()
 
     async def handle(data: dict[str, str], turn: Turn) -> None:
         started.set()
         await asyncio.sleep(3600)
 
-    async with queue(url) as jobs, worker(url, handle) as running:
+    async with queue(redis_url) as jobs, worker(redis_url, handle) as running:
         await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         await started.wait()
         async with asyncio.timeout(60):
@@ -150,23 +150,23 @@ async def test_stopping_does_not_wait_for_a_job_that_hangs_and_gives_it_back(url
         assert await jobs.state("clm_1") in ("delayed", "waiting", "prioritized")  # the next worker takes it at once
 
 
-async def test_a_worker_goes_on_after_the_server_forgot_everything(url: str) -> None:
+async def test_a_worker_goes_on_after_the_server_forgot_everything(redis_url: str) -> None:
     seen: list[str] = []
 
     async def handle(data: dict[str, str], turn: Turn) -> None:
         seen.append(data["claim_id"])
 
-    async with queue(url) as jobs, worker(url, handle):
+    async with queue(redis_url) as jobs, worker(redis_url, handle):
         await jobs.add("clm_1", ClaimJob("clm_1").to_json())
         await until(lambda: "clm_1" in seen)
-        with Redis.from_url(url) as client:
+        with Redis.from_url(redis_url) as client:
             client.flushall()
         await jobs.add("clm_2", ClaimJob("clm_2").to_json())
         await until(lambda: "clm_2" in seen)
 
 
-async def test_a_published_change_wakes_whoever_waits_for_it(url: str) -> None:
-    signals = Signals(asking(url), listening(url))
+async def test_a_published_change_wakes_whoever_waits_for_it(redis_url: str) -> None:
+    signals = Signals(asking(redis_url), listening(redis_url))
     try:
         with signals.subscribe("clm_1") as mine, signals.subscribe("clm_2") as other:
             async with asyncio.timeout(60):
@@ -190,40 +190,40 @@ async def test_who_waits_in_the_same_process_is_woken_without_the_server() -> No
         await signals.close()
 
 
-async def test_a_claim_of_a_flooded_queue_is_taken_next_when_another_tenant_sent_it(url: str) -> None:
-    async with queue(url) as jobs:
+async def test_a_claim_of_a_flooded_queue_is_taken_next_when_another_tenant_sent_it(redis_url: str) -> None:
+    async with queue(redis_url) as jobs:
         await put(jobs, "noisy", 20)
         await put(jobs, "quiet", 1)
-        assert (await order(url, 21)).index("quiet-0") == 1
+        assert (await order(redis_url, 21)).index("quiet-0") == 1
 
 
-async def test_two_tenants_that_flood_are_served_in_turns_however_late_one_of_them_began(url: str) -> None:
-    async with queue(url) as jobs:
+async def test_two_tenants_that_flood_are_served_in_turns_however_late_one_of_them_began(redis_url: str) -> None:
+    async with queue(redis_url) as jobs:
         await put(jobs, "first", 10)
         await put(jobs, "second", 10)
-        tenants = [name.partition("-")[0] for name in await order(url, 20)]
+        tenants = [name.partition("-")[0] for name in await order(redis_url, 20)]
     assert all({*pair} == {"first", "second"} for pair in zip(tenants[::2], tenants[1::2], strict=True))
 
 
-async def test_a_tenant_with_large_claims_gets_no_more_photos_than_one_with_small_ones(url: str) -> None:
-    async with queue(url) as jobs:
+async def test_a_tenant_with_large_claims_gets_no_more_photos_than_one_with_small_ones(redis_url: str) -> None:
+    async with queue(redis_url) as jobs:
         await put(jobs, "large", 3, photos=10)
         await put(jobs, "small", 30)
-        names = await order(url, 33)
+        names = await order(redis_url, 33)
     small_ones_before = [sum(name.startswith("small") for name in names[: names.index(f"large-{n}")]) for n in (1, 2)]
     assert all(abs(before - 10 * n) <= 1 for n, before in enumerate(small_ones_before, 1))
 
 
-async def test_interactive_work_comes_before_every_batch(url: str) -> None:
-    async with queue(url) as jobs:
+async def test_interactive_work_comes_before_every_batch(redis_url: str) -> None:
+    async with queue(redis_url) as jobs:
         await put(jobs, "bulk", 5, batch=True)
         await put(jobs, "person", 3)
-        names = await order(url, 8)
+        names = await order(redis_url, 8)
     assert [name.partition("-")[0] for name in names] == ["person"] * 3 + ["bulk"] * 5
 
 
-async def test_a_batch_takes_no_room_from_interactive_work(url: str) -> None:
-    async with queue(url, limit=2) as jobs:
+async def test_a_batch_takes_no_room_from_interactive_work(redis_url: str) -> None:
+    async with queue(redis_url, limit=2) as jobs:
         await put(jobs, "bulk", 5, batch=True)
         async with jobs.room():
             pass
@@ -233,7 +233,7 @@ async def test_a_batch_takes_no_room_from_interactive_work(url: str) -> None:
                 pass
 
 
-async def test_a_large_claim_gives_way_between_two_photos_and_goes_on_where_it_was(url: str) -> None:
+async def test_a_large_claim_gives_way_between_two_photos_and_goes_on_where_it_was(redis_url: str) -> None:
     """Ten photos of one tenant are being worked on when another's claim comes: it waits for one photo, not for ten."""
     log: list[str] = []
     done = 0
@@ -255,7 +255,7 @@ async def test_a_large_claim_gives_way_between_two_photos_and_goes_on_where_it_w
                 raise GiveWay
 
     arrived = asyncio.Event()
-    async with queue(url) as jobs, worker(url, handle):
+    async with queue(redis_url) as jobs, worker(redis_url, handle):
         await put(jobs, "noisy", 1, photos=10)
         await reached.wait()
         await put(jobs, "quiet", 1)
@@ -264,7 +264,7 @@ async def test_a_large_claim_gives_way_between_two_photos_and_goes_on_where_it_w
     assert log == ["noisy-0"] * 3 + ["quiet-0"] + ["noisy-0"] * 7
 
 
-async def test_a_job_that_runs_longer_than_its_lock_is_never_taken_for_a_dead_workers(url: str) -> None:
+async def test_a_job_that_runs_longer_than_its_lock_is_never_taken_for_a_dead_workers(redis_url: str) -> None:
     runs: list[str] = []
 
     async def handle(data: dict[str, str], turn: Turn) -> None:
@@ -272,7 +272,11 @@ async def test_a_job_that_runs_longer_than_its_lock_is_never_taken_for_a_dead_wo
         await asyncio.sleep(7)
 
     # It is renewed after half its time: what keeps this process from running for the other half looks like its death.
-    async with queue(url) as jobs, worker(url, handle, lock_seconds=3), worker(url, handle, lock_seconds=3):
+    async with (
+        queue(redis_url) as jobs,
+        worker(redis_url, handle, lock_seconds=3),
+        worker(redis_url, handle, lock_seconds=3),
+    ):
         await put(jobs, "slow", 1)
         async with asyncio.timeout(60):
             while not runs or await jobs.state("slow-0") != "unknown":  # noqa: ASYNC110 - finished and forgotten
@@ -286,13 +290,13 @@ async def put(jobs: JobQueue, tenant: str, count: int, photos: int = 1, batch: b
         await jobs.add(name, ClaimJob(name).to_json(), Share(tenant, photos, batch))
 
 
-async def order(url: str, count: int) -> list[str]:
+async def order(redis_url: str, count: int) -> list[str]:
     """The jobs in the order in which a worker takes them, one at a time."""
     names: list[str] = []
 
     async def handle(data: dict[str, str], turn: Turn) -> None:
         names.append(data["claim_id"])
 
-    async with worker(url, handle):
+    async with worker(redis_url, handle):
         await until(lambda: len(names) == count)
     return names
