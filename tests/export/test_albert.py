@@ -20,7 +20,7 @@ from export.albert.start import start
 from export.albert.train import Config, train
 from export.convert.to_onnx import ParityError, to_onnx
 from export.cropresmoe.model import CropResMoE
-from export.efficientnet_lite import EfficientNetLite, load_imagenet
+from export.efficientnet_lite import EfficientNetLite, SameConv, load_imagenet
 from export.labels import load_labels
 
 pytestmark = pytest.mark.train
@@ -107,6 +107,21 @@ def test_any_of_the_names_that_a_coarse_label_allows_satisfies_the_loss() -> Non
     ids = labels.damage_ids()
     allowed = {n for n, i in ids.items() if batch.damage_targets[1, i - 1]}
     assert allowed == {"missingpart", "torn", "detached"}
+
+
+@pytest.mark.parametrize(("stride", "side"), [(1, 14), (2, 14), (2, 15)])
+def test_wide_depthwise_kernels_train_in_fp32_beside_bf16_neighbours(stride: int, side: int) -> None:
+    torch.manual_seed(0)
+    conv = SameConv(8, 8, 5, stride, groups=8, bias=False)
+    x = torch.randn(2, 8, side, side).to(torch.bfloat16)
+    exact = conv(x.float())
+    (expected,) = torch.autograd.grad(exact.sum(), [conv.weight])
+    with torch.autocast("cpu", torch.bfloat16):
+        out = conv(x)
+    (gradient,) = torch.autograd.grad(out.float().sum(), [conv.weight])
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, exact.to(torch.bfloat16))
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-3)  # bf16 would be 0.01 off
 
 
 def test_the_exported_graph_has_a_dynamic_batch_and_the_promised_outputs() -> None:
