@@ -14,6 +14,10 @@ _RIGHTS = {
         "claim photos with polygons",
         "CC BY 4.0 as its uploader declares (Roboflow, bilgi-university-car-damage)",
     ),
+    "bilgi, names of another set": (
+        "claim photos with polygons",
+        "CC BY 4.0 as its uploader declares, which cannot cover them: file names of a set that is given out on a form",
+    ),
     "kag1512": ("small damage photos", "none stated"),
     "whole": ("undamaged cars", "none stated"),
     "wheel": ("frames of one wheel", "none stated"),
@@ -36,10 +40,18 @@ def _sources(names: list[str]) -> list[DataSource]:
     return rows
 
 
+def taught_by(*, all_licences: bool) -> str:
+    """The damage photos in a few words, for a pack's notes."""
+    if all_licences:
+        return "claim photos of which many state no licence (see data: for evaluation, not for commercial use)"
+    return "CC BY 4.0 claim photos only (as their uploader declares)"
+
+
 def damage_sources(data: Path, labels: Labels, *, all_licences: bool) -> list[DataSource]:
     """Training photos with damages, by source."""
     photos = read_coco(data / "damage" / "train.json", categories=labels.sources["damage6"]).photos
-    return _sources([p.source for p in photos if all_licences or clean_licence(p)])
+    kept = [p for p in photos if all_licences or clean_licence(p)]
+    return _sources([f"{p.source}, names of another set" if p.cardd_like_name else p.source for p in kept])
 
 
 def part_sources(data: Path, labels: Labels) -> list[DataSource]:

@@ -28,16 +28,14 @@ from export.albert.runs import load_run
 from export.convert.to_onnx import run, to_onnx
 from export.evaluation import average_precision
 from export.labels import Labels, load_labels
-from export.sources import damage_sources, part_sources
+from export.sources import damage_sources, part_sources, taught_by
 from services.common.serving.modelpack import Input, Manifest, Pack, load_pack, write_pack
 
 NOTES = (
-    "Demonstration weights. Damages were taught by CC BY 4.0 claim photos only (as their uploader declares); part "
-    "masks by a set that states no licence and asks for citation: replace them before commercial use. `missingpart` "
-    "stands for broken, torn and missing parts, which the labels do not tell apart. Fakes were learned from rendered "
-    "ones alone. Other names are masked."
+    "Demonstration weights. Damages were taught by {photos}; part masks by a set that states no licence and asks for "
+    "citation: replace them before commercial use. `missingpart` stands for broken, torn and missing parts, which the "
+    "labels do not tell apart. Fakes were learned from rendered ones alone. Other names are masked."
 )
-
 
 _MAPS, _THIN = ("mask_logits", "part_logits", "damaged_logits"), 4  # golden maps keep every fourth row and column
 
@@ -69,7 +67,7 @@ def base_manifest(
         task="segment",
         created=date.today().isoformat(),
         licence="Apache-2.0 for the code and the initial weights; for the photos' rights see data",
-        notes=NOTES,
+        notes=NOTES.format(photos=taught_by(all_licences=all_licences)),
         vocabulary=labels.vocabulary,
         names_hash="",
         supported=supported_names(labels, fakes=fakes),

@@ -30,7 +30,7 @@ from export.cropresmoe.runs import load_run
 from export.cropresmoe.train import predict
 from export.data.coco import Photo, read_coco
 from export.labels import load_labels
-from export.sources import damage_sources
+from export.sources import damage_sources, taught_by
 from export.statistics import fit_temperature
 from export.training import commands_error
 from services.common.serving.modelpack import Input, Manifest, load_pack, write_pack
@@ -160,7 +160,7 @@ def make(args: argparse.Namespace) -> str:
         task="classify",
         created=date.today().isoformat(),
         licence="Apache-2.0 for the code and the initial weights; for the photos' rights see data",
-        notes=NOTES,
+        notes=NOTES.format(photos=taught_by(all_licences=args.all_licences)),
         vocabulary=labels.vocabulary,
         names_hash="",
         supported={"classes": [c for c, known in zip(classes, taught, strict=True) if known]},
@@ -193,8 +193,8 @@ def make(args: argparse.Namespace) -> str:
 
 
 NOTES = (
-    "Demonstration weights, trained on CC BY 4.0 claim photos only (as their uploader declares). Train on your own "
-    "claims before you rely on them. crack and tire_flat had no usable photo: they are masked and never answered."
+    "Demonstration weights, trained on {photos}. Train on your own claims before you rely on them. Classes that no "
+    "photo taught are masked and never answered."
 )
 MEMORY_NOTES = "Embeddings of the training crops of the classifier pack of the same version; no photos."
 
