@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from export.albert.ranking import fit_ranking
 from export.albert.report import markdown, measure, predictor
 from export.albert.runs import load_run
 from export.convert.to_onnx import run, to_onnx
-from export.evaluation import average_precision
+from export.evaluation import Matches, average_precision
 from export.labels import Labels, load_labels
 from export.sources import damage_sources, part_sources, taught_by
 from services.common.serving.modelpack import Input, Manifest, Pack, load_pack, write_pack
@@ -39,8 +40,7 @@ NOTES = (
 
 _MAPS, _THIN = ("mask_logits", "part_logits", "damaged_logits"), 4  # golden maps keep every fourth row and column
 
-# Labels are drawn around damages, so a mask may have to reach a little beyond where the model is sure.
-_DECODINGS = [{"mask": mask, "nms_iou": 0.5} for mask in (-1.0, -0.75, -0.5, 0.0)]
+_REACHES = (-1.5, -1.0, -0.75, -0.5, -0.25, 0.0)  # mask thresholds that are tried, as logits
 
 
 def graph_and_golden(model: Albert, seed: int = 0) -> tuple[bytes, bytes]:
@@ -94,9 +94,20 @@ def thresholds(scores: Scores, agnostic_scale: tuple[float, float]) -> dict[str,
 
 
 def best_decoding(pack: Pack, photos: list[Truth]) -> dict[str, float]:
-    """The mask threshold of highest class-agnostic AP50 on validation photos."""
-    tried = tqdm(_DECODINGS, desc="decoding", unit="try")
-    return max(tried, key=lambda decoding: average_precision(_scores(pack, photos, decoding).agnostic))
+    """The mask threshold of highest class-agnostic AP50 on validation photos, and that of each damage.
+
+    Labels are drawn around damages, some more widely than others: a mask may have to reach beyond where it is sure.
+    """
+    tried = {
+        reach: _scores(pack, photos, {"mask": reach}) for reach in tqdm(_REACHES, desc="mask threshold", unit="try")
+    }
+
+    def best(matches: Callable[[Scores], list[Matches]]) -> float:
+        return max(tried, key=lambda reach: average_precision(matches(tried[reach])))
+
+    names = [name for name, found in tried[0.0].damages.items() if sum(photo.truths for photo in found)]
+    each = {f"mask_{name}": best(lambda scores, name=name: scores.damages[name]) for name in names}  # type: ignore[misc]
+    return {"mask": best(lambda scores: scores.agnostic), **each}
 
 
 def _scores(pack: Pack, photos: list[Truth], decoding: dict[str, float]) -> Scores:
@@ -133,7 +144,7 @@ def main() -> None:
     place = args.out / args.name / args.version
     pack = write_pack(place, manifest, {"fp32": graph, "golden": golden})
     photos = [truth for truth, _ in truths(args.data, "val", labels)]
-    decoding = best_decoding(pack, photos)
+    decoding = best_decoding(pack, [photo for photo in photos if photo.damages])
     shown = tqdm(photos, desc="ranking", unit="photo", mininterval=5)
     decoding = decoding | fit_ranking(predictor(pack), shown, pack.manifest, decoding)
     validation = _scores(pack, photos, decoding)

@@ -49,7 +49,7 @@ def _candidates(
     grid = 2 * outputs["mask_logits"].shape[1]
     parts = PartMaps.of(outputs["part_logits"], grid, manifest.vocabulary, manifest.supported)
     proposals = propose(outputs, parts, manifest.vocabulary, manifest.supported, t)
-    masks = double(proposals.logits) > t["mask"]
+    masks = double(proposals.logits) > proposals.least[:, None, None]
     kept = [int(i) for i in mask_nms(masks, proposals.scores(t), _APART) if masks[i].any()]
     iou = mask_iou(stacked([masks[i] for i in kept], grid), stacked([fit(m, grid) for _, m in truth.damages], grid))
     return proposals.signals[kept].astype(np.float64), iou.max(1, initial=0) >= 0.5

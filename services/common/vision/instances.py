@@ -24,7 +24,7 @@ DEFAULTS: dict[str, float] = {
     "damage": 0.3,  # least score of a listed damage
     "fake": 0.5,  # least fake probability that makes a damage a fake
     "part": 0.5,  # least mean probability of a listed part
-    "mask": 0.0,  # logit above which a cell belongs to a damage
+    "mask": 0.0,  # logit above which a cell belongs to a damage; a pack may have a `mask_<name>` for some names
     "nms_iou": 0.5,  # epsilon of ALBERT eq. 10
     "vote_iou": 0.5,  # least overlap of masks that vote together; at 1 each speaks for itself
     "speck": 0.03,  # least size of a detached piece of a damage, as a share of its largest piece
@@ -77,7 +77,7 @@ def _damages(
     if not listed.any():
         return []
     at, score = np.flatnonzero(listed), score[listed]
-    masks = double(proposals.logits[at]) > t["mask"]
+    masks = double(proposals.logits[at]) > proposals.least[at][:, None, None]
     kept = [int(i) for i in mask_nms(masks, score, t["nms_iou"]) if masks[i].any()]
     at, score = at[kept], score[kept]
     # A few stray cells far away would stretch the box, and the crop.

@@ -38,6 +38,7 @@ class Proposals:
 
     query: NDArray[np.intp]  # [n]: rows of the graph's outputs
     logits: Floats  # [n, h, w]
+    least: Floats  # [n]: logit above which a cell belongs to the mask
     signals: Floats  # [n, len(SIGNALS)]
     names: list[str]  # supported damage names
     p_damage: Floats  # [n, names]
@@ -64,7 +65,8 @@ def propose(
     names, pooling = pooled_damages(vocabulary, supported.get("damages", ()))
     p_damage = np.asarray(softmax(outputs["damage_logits"][query]) @ pooling, np.float32)
     p_fake = sigmoid(outputs["fake_logits"][query])
-    masks = (logits > t["mask"]).reshape(len(logits), -1).astype(np.float32)
+    least = _least(p_damage, names, t)
+    masks = (logits > least[:, None, None]).reshape(len(logits), -1).astype(np.float32)
     cells = masks.sum(1)
     area = np.log((cells + 1) / masks.shape[1])
     vehicle = parts.probabilities[:, ::2, ::2].sum(0)
@@ -81,7 +83,16 @@ def propose(
         np.log(agreeing),
         p_damage.max(1, initial=0),
     )
-    return Proposals(query, logits, np.stack(signals, 1).astype(np.float32), names, p_damage, p_fake)
+    return Proposals(query, logits, least, np.stack(signals, 1).astype(np.float32), names, p_damage, p_fake)
+
+
+def _least(p_damage: Floats, names: Sequence[str], t: Mapping[str, float]) -> Floats:
+    """[n]: the pack's `mask_<name>` of each mask's likeliest damage, else its `mask`.
+
+    How far beyond what is surely damaged a labeller draws differs: around a dent widely, along a scratch narrowly.
+    """
+    known = np.array([t.get(f"mask_{name}", t["mask"]) for name in names], np.float32)
+    return known[p_damage.argmax(1)] if names else np.full(len(p_damage), t["mask"], np.float32)
 
 
 def query_scores(outputs: Mapping[str, Floats]) -> Floats:

@@ -140,6 +140,20 @@ def test_a_pack_says_what_counts_in_a_score() -> None:
     assert off_it.score < 0.3
 
 
+def test_a_pack_says_how_far_each_damage_reaches_beyond_where_its_mask_is_sure() -> None:
+    outputs = Outputs().damage(0, (4, 4, 8, 8)).damage(1, (10, 10, 14, 14), name="scratch")
+    outputs.arrays["mask_logits"][0, 4:8, 8:10] = outputs.arrays["mask_logits"][1, 10:14, 8:10] = -0.8
+
+    def widths(**thresholds: float) -> dict[str, int]:
+        return {found.label: int(found.mask.any(0).sum()) for found in outputs.decoded(**thresholds)}
+
+    narrow = widths()
+    assert narrow["dent"] == narrow["scratch"]
+    wide = widths(mask_dent=-1.0)
+    assert wide["dent"] > narrow["dent"] + 1 and wide["scratch"] == narrow["scratch"]
+    assert widths(mask=-1.0, mask_scratch=0.0) == wide
+
+
 def test_two_queries_on_one_damage_are_one_damage_whatever_they_call_it() -> None:
     outputs = Outputs().damage(0, (0, 0, 8, 8), objectness=1).damage(1, (0, 0, 8, 7), name="scratch", objectness=2)
     (found,) = outputs.decoded()
