@@ -77,7 +77,7 @@ def measure(pack: Pack, data: Path, split: str, watch: Study | None = None) -> M
     found = _metrics(pack, scores, "", split)
     familiar = [t for t, p in all_of if clean_licence(p) and t.damages]
     own = _scores(pack, familiar, "photos of the training source")
-    found += _metrics(pack, own, ", same source as training", split)
+    found += _metrics(pack, own, ", photos with a declared licence alone", split)
     stretched = _scores(pack, wide, "re-stretched")
     found += _metrics(pack, stretched, ", square photos re-stretched to 4:3", split)
     return Measured(found, scores)
