@@ -47,9 +47,10 @@ def taught_by(*, all_licences: bool) -> str:
     return "CC BY 4.0 claim photos only (as their uploader declares)"
 
 
-def damage_sources(data: Path, labels: Labels, *, all_licences: bool) -> list[DataSource]:
-    """Training photos with damages, by source."""
-    photos = read_coco(data / "damage" / "train.json", categories=labels.sources["damage6"]).photos
+def damage_sources(data: Path, labels: Labels, *, all_licences: bool, outlined: bool = False) -> list[DataSource]:
+    """Training photos with damages, by source. `outlined`: those that segmentation can learn from."""
+    found = read_coco(data / "damage" / "train.json", categories=labels.sources["damage6"])
+    photos = found.outlined().photos if outlined else found.photos
     kept = [p for p in photos if all_licences or clean_licence(p)]
     return _sources([f"{p.source}, names of another set" if p.cardd_like_name else p.source for p in kept])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def base_manifest(
         max_batch=4,
         files={},
         tolerance=0.02,  # logits of up to 40; threads and CPUs add in another order
-        data=[*damage_sources(data, labels, all_licences=all_licences), *part_sources(data, labels)],
+        data=[*damage_sources(data, labels, all_licences=all_licences, outlined=True), *part_sources(data, labels)],
     )
 
 
@@ -102,12 +102,15 @@ def best_decoding(pack: Pack, photos: list[Truth]) -> dict[str, float]:
         reach: _scores(pack, photos, {"mask": reach}) for reach in tqdm(_REACHES, desc="mask threshold", unit="try")
     }
 
-    def best(matches: Callable[[Scores], list[Matches]]) -> float:
-        return max(tried, key=lambda reach: average_precision(matches(tried[reach])))
+    def best(found: Mapping[float, list[Matches]]) -> float:
+        return max(found, key=lambda reach: average_precision(found[reach]))
 
-    names = [name for name, found in tried[0.0].damages.items() if sum(photo.truths for photo in found)]
-    each = {f"mask_{name}": best(lambda scores, name=name: scores.damages[name]) for name in names}  # type: ignore[misc]
-    return {"mask": best(lambda scores: scores.agnostic), **each}
+    each: dict[str, float] = {}
+    for name in pack.manifest.supported["damages"]:
+        found = {reach: scores.damages[name] for reach, scores in tried.items()}
+        if sum(photo.truths for photo in found[0.0]):
+            each[f"mask_{name}"] = best(found)
+    return {"mask": best({reach: scores.agnostic for reach, scores in tried.items()}), **each}
 
 
 def _scores(pack: Pack, photos: list[Truth], decoding: dict[str, float]) -> Scores:

@@ -145,7 +145,7 @@ def test_a_pack_says_how_far_each_damage_reaches_beyond_where_its_mask_is_sure()
     outputs.arrays["mask_logits"][0, 4:8, 8:10] = outputs.arrays["mask_logits"][1, 10:14, 8:10] = -0.8
 
     def widths(**thresholds: float) -> dict[str, int]:
-        return {found.label: int(found.mask.any(0).sum()) for found in outputs.decoded(**thresholds)}
+        return {found.label: int(found.mask.any(0).sum()) for found in outputs.decoded(SUPPORTED, **thresholds)}
 
     narrow = widths()
     assert narrow["dent"] == narrow["scratch"]
