@@ -85,7 +85,7 @@ def _answering(truths: list[NDArray[np.bool_]], found: list[DecodedInstance]) ->
 
 def fake_metrics(pack: Pack, data: Path, split: str) -> list[Metric]:
     """The answers as shares, each with n and a 95 % interval over photos."""
-    command = f"python -m export.albert.fakes --pack models/albert --data DATA --split {split}"
+    command = f"python -m export.albert.fakes --pack models/{pack.manifest.name} --data DATA --split {split}"
     rows = []
     for question, pairs in ask(pack, data, split).items():
         yes, photo = np.array([y for y, _ in pairs]), np.array([p for _, p in pairs])

@@ -102,15 +102,15 @@ def best_decoding(pack: Pack, photos: list[Truth]) -> dict[str, float]:
         reach: _scores(pack, photos, {"mask": reach}) for reach in tqdm(_REACHES, desc="mask threshold", unit="try")
     }
 
-    def best(found: Mapping[float, list[Matches]]) -> float:
-        return max(found, key=lambda reach: average_precision(found[reach]))
+    def best(found: Mapping[float, list[Matches]], *, usual: float = 0.0) -> float:
+        return max(found, key=lambda reach: (average_precision(found[reach]), -abs(reach - usual)))
 
-    each: dict[str, float] = {}
+    chosen = {"mask": best({reach: scores.agnostic for reach, scores in tried.items()})}
     for name in pack.manifest.supported["damages"]:
         found = {reach: scores.damages[name] for reach, scores in tried.items()}
         if sum(photo.truths for photo in found[0.0]):
-            each[f"mask_{name}"] = best(found)
-    return {"mask": best({reach: scores.agnostic for reach, scores in tried.items()}), **each}
+            chosen[f"mask_{name}"] = best(found, usual=chosen["mask"])
+    return chosen
 
 
 def _scores(pack: Pack, photos: list[Truth], decoding: dict[str, float]) -> Scores:

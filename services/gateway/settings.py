@@ -16,7 +16,7 @@ from services.gateway import apikeys
 from services.gateway.quotas import Quota
 
 MEBIBYTE = 1024 * 1024
-_NAME = re.compile(r"(?![\d.]*$)[\w-]+(\.[\w-]+)*\.?")  # digits and dots alone are meant for an address
+_NAME = re.compile(r"(?![\d.]*$)[\w-]+(\.[\w-]+)*", re.ASCII)  # as browsers send it; digits alone are an address
 
 
 def _parsed(parse: Callable[[str], object], entry: str, wanted: str) -> None:

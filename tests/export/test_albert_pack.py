@@ -23,12 +23,13 @@ def test_each_damage_gets_the_mask_threshold_that_finds_it_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack = load_pack(write_segment_pack(tmp_path))
-    known, *rest = pack.manifest.supported["damages"]
+    known, other = pack.manifest.supported["damages"][0], "never drawn"
+    pack.manifest.supported["damages"] = [known, other, "not labelled"]
 
     def scores(pack: Pack, photos: object, decoding: dict[str, float]) -> Scores:
-        never = [Matches(np.zeros(0), np.zeros(0, bool), 0)]
-        damages = {known: photo(decoding["mask"] == -1.0)} | dict.fromkeys(rest, never)
+        absent = [Matches(np.zeros(0), np.zeros(0, bool), 0)]
+        damages = {known: photo(decoding["mask"] == -1.0), other: photo(False), "not labelled": absent}
         return Scores(agnostic=photo(decoding["mask"] == -0.5), damages=damages)
 
     monkeypatch.setattr(packing, "_scores", scores)
-    assert packing.best_decoding(pack, []) == {"mask": -0.5, f"mask_{known}": -1.0}
+    assert packing.best_decoding(pack, []) == {"mask": -0.5, f"mask_{known}": -1.0, f"mask_{other}": -0.5}
