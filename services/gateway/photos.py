@@ -6,6 +6,7 @@ without asking who else might need it.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,8 +17,8 @@ from services.common.serving.errors import NotReady
 from services.gateway import ids
 
 Picture = Literal["overlay", "preview"]
-_NOTHING = "nothing"  # a key that no id can have
 PICTURES: tuple[Picture, ...] = get_args(Picture)
+_NOTHING = "nothing"  # a key that no id can have
 
 
 class PhotoStore:
@@ -29,13 +30,18 @@ class PhotoStore:
     def __init__(self, location: str) -> None:
         """`location`: a folder, or a URL such as s3://bucket/prefix (credentials come from the environment)."""
         self._store: Any
-        if "://" in location:
+        self._folder = None if "://" in location else Path(location).resolve()
+        if self._folder is None:
             self._store = from_url(location)
         else:
-            self._store = LocalStore(str(Path(location).resolve()), mkdir=True)
+            self._store = LocalStore(str(self._folder), mkdir=True)
 
     async def ping(self) -> None:
-        """Raises NotReady when the store does not answer."""
+        """Raises NotReady when the store does not answer, or its folder is gone."""
+        if self._folder is not None:
+            if not await asyncio.to_thread(self._folder.is_dir):
+                raise _unreachable()
+            return
         try:
             await obstore.head_async(self._store, _NOTHING)
         except FileNotFoundError:

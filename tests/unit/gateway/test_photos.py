@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+
+from services.common.serving.errors import NotReady
 from services.gateway import ids
 from services.gateway.photos import PhotoStore
 
@@ -24,3 +28,11 @@ async def test_erasing_a_photo_leaves_no_file_of_it_and_touches_no_other(tmp_pat
     assert [path for path in tmp_path.rglob("*") if erased in path.name] == []  # noqa: ASYNC240
     assert await store.get_photo(other) == b"the same bytes"
     assert await store.erase(erased) == 0  # again, as after a crash in the middle
+
+
+async def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    store = PhotoStore(str(tmp_path / "photos"))
+    await store.ping()
+    shutil.rmtree(tmp_path / "photos")
+    with pytest.raises(NotReady, match="photo store"):
+        await store.ping()
