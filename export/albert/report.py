@@ -75,8 +75,8 @@ def measure(pack: Pack, data: Path, split: str, watch: Study | None = None) -> M
     wide = (t for t, p in truths(data, split, labels, aspect=4 / 3) if p.width == p.height and t.damages)
     scores = _scores(pack, (t for t, _ in all_of), "all photos", watch)
     found = _metrics(pack, scores, "", split)
-    familiar = [t for t, p in all_of if clean_licence(p) and t.damages]
-    own = _scores(pack, familiar, "photos of the training source")
+    declared = [t for t, p in all_of if clean_licence(p) and t.damages]
+    own = _scores(pack, declared, "photos with a declared licence")
     found += _metrics(pack, own, ", photos with a declared licence alone", split)
     stretched = _scores(pack, wide, "re-stretched")
     found += _metrics(pack, stretched, ", square photos re-stretched to 4:3", split)
